@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Builds and runs all tests; the last line is the sum of what cargo reported.
+# Usage: scripts/test.sh [cargo test arguments]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+cargo build --release --workspace
+scripts/image.sh operator
+
+log=target/test.log
+status=0
+# One selection of packages, so that no dependency is built twice with other
+# features; scripts/test-runner.sh tells the packages apart.
+CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$PWD/scripts/test-runner.sh \
+    cargo test --release --workspace --no-fail-fast "$@" 2>&1 | tee "$log" || status=$?
+
+read -r passed failed < <(awk '
+    /^test result:/ { passed += $4; failed += $6 }
+    END { print passed + 0, failed + 0 }' "$log")
+# A test program that does not compile or that dies writes no result line.
+if [ "$status" -ne 0 ] && [ "$failed" -eq 0 ]; then
+    echo "test: a test program did not build or died before its result" >&2
+    failed=1
+fi
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
