@@ -1,1 +1,56 @@
-//! To be written.
+//! FFmpeg and libopus behind a safe API: the only crate of the workspace that may write `unsafe`.
+//!
+//! Sound is 48 kHz, interleaved `f32` in -1..1; pictures are I420; video timestamps are 90 kHz ticks.
+//! Every codec is `Send` and belongs to one thread at a time; none blocks on anything but the CPU.
+
+pub mod aac;
+mod error;
+pub mod h264;
+pub mod opus;
+mod picture;
+
+pub use error::CodecError;
+pub use picture::{I420, Picture};
+
+/// The only sample rate of this crate, in Hz.
+pub const SAMPLE_RATE: u32 = 48_000;
+
+/// One or two channels, interleaved left, right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Channels {
+    Mono,
+    Stereo,
+}
+
+impl Channels {
+    /// 1 or 2.
+    pub const fn count(self) -> usize {
+        match self {
+            Self::Mono => 1,
+            Self::Stereo => 2,
+        }
+    }
+}
+
+/// FFmpeg writes to stderr by itself; everything but errors is silenced. Idempotent, process-wide.
+pub(crate) fn quiet() {
+    ffmpeg_next::log::set_level(ffmpeg_next::log::Level::Error);
+}
+
+/// The libraries in use, on one line, for `--version`: those found at run time, not the headers of the build.
+pub fn versions() -> String {
+    // SAFETY: av_version_info takes nothing and returns a static NUL-terminated string.
+    let ffmpeg = unsafe { std::ffi::CStr::from_ptr(ffmpeg_next::ffi::av_version_info()) };
+    format!(
+        "FFmpeg {} (libavcodec {}, libavutil {}), {}",
+        ffmpeg.to_string_lossy(),
+        dotted(ffmpeg_next::codec::version()),
+        dotted(ffmpeg_next::util::version()),
+        ::opus::version()
+    )
+}
+
+/// FFmpeg's AV_VERSION_INT: major << 16 | minor << 8 | micro.
+fn dotted(version: u32) -> String {
+    format!("{}.{}.{}", version >> 16, version >> 8 & 0xff, version & 0xff)
+}
