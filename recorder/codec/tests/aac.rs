@@ -41,8 +41,9 @@ fn decode(frames: &[Vec<u8>], channels: usize) -> Vec<Vec<f32>> {
 
 #[test]
 fn an_impulse_comes_out_initial_padding_later() {
-    for at in [3000, 4096, 10_001] {
-        let mut pcm = vec![0.0; FRAME * 16];
+    // The last one comes after silence that is repeated, not encoded.
+    for at in [3000, 4096, 10_001, 40_961] {
+        let mut pcm = vec![0.0; FRAME * 48];
         pcm[at] = 0.9;
         let heard = decode(&encode(Channels::Mono, &pcm), 1).remove(0);
         let loudest = |x: &[f32]| (0..x.len()).max_by(|&a, &b| x[a].abs().total_cmp(&x[b].abs()));
@@ -80,6 +81,22 @@ fn n_frames_in_give_n_plus_one_out_with_sound_headers() {
         let bytes: usize = frames.iter().map(Vec::len).sum();
         assert!(bytes < 11 * 40, "silence is small: {bytes}");
     }
+}
+
+#[test]
+fn repeated_silence_is_what_the_encoder_would_have_written() {
+    let mut pcm = tone(440.0, FRAME * 40);
+    pcm[FRAME * 10..FRAME * 30].fill(0.0);
+    // -0.0 == 0.0 is silence too; the smallest number is not, and sounds the same.
+    let mut encoded_silence = pcm.clone();
+    encoded_silence[FRAME * 10..FRAME * 30].fill(f32::MIN_POSITIVE);
+    let (repeated, encoded) = (encode(Channels::Mono, &pcm), encode(Channels::Mono, &encoded_silence));
+    assert_eq!(repeated.len(), 41);
+    assert_eq!(repeated[..32], encoded[..32], "byte for byte until the sound returns");
+    let heard = decode(&repeated, 1).remove(0);
+    assert!(heard[FRAME * 13..FRAME * 30].iter().all(|x| x.abs() < 1e-4), "silence is silent");
+    let late = &heard[FRAME * 34..FRAME * 40];
+    assert!((goertzel(late, 440.0) - 0.5).abs() < 0.03, "the tone is back");
 }
 
 #[test]

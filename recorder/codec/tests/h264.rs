@@ -93,9 +93,7 @@ fn pictures_come_back_with_their_timestamps() {
             let (sent, n) = (scene(n), n as i64);
             assert_eq!((picture.width, picture.height, picture.pts), (320, 180, n * TICKS));
             let psnr = psnr(&sent, picture);
-            // The picture right at the cut has no good reference and a tight VBV.
-            let least = if (45..50).contains(&n) { 20.0 } else { 30.0 };
-            assert!(psnr > least, "frame {n}: {psnr} dB with {config:?}");
+            assert!(psnr > 30.0, "frame {n}: {psnr} dB with {config:?}");
         }
     }
 }
