@@ -1,0 +1,211 @@
+//! The job: what a controller orders and a recorder reads. Versioned; unknown fields are ignored, an unknown version is refused.
+
+use crate::recording::{ChannelProfile, Hls, Media, Mode, ServerSideEncryption, TestPattern};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// The one version there is.
+pub const API_VERSION: &str = "job.recording-operator.io/v1";
+/// Label value on pods.
+pub const VERSION_LABEL: &str = "v1";
+
+/// Roles of files that a job names; a role is a folder of files, or one file where it says so.
+pub mod roles {
+    /// Folder with the file [`TOKEN_KEY`]: a ready-made token.
+    pub const TOKEN: &str = "token";
+    /// Folder with LIVEKIT_API_KEY and LIVEKIT_API_SECRET.
+    pub const API_KEY: &str = "api-key";
+    /// Folder with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and optionally AWS_SESSION_TOKEN.
+    pub const S3_CREDENTIALS: &str = "s3-credentials";
+    /// Folder with the file [`CA_FILE`].
+    pub const CHANNEL_CA: &str = "channel-ca";
+    /// Folder with the file [`CA_FILE`].
+    pub const S3_CA: &str = "s3-ca";
+    /// Folder: the storage volume's root (`subPath` is applied by the recorder).
+    pub const STORAGE: &str = "storage";
+
+    pub const LIVEKIT_API_KEY: &str = "LIVEKIT_API_KEY";
+    pub const LIVEKIT_API_SECRET: &str = "LIVEKIT_API_SECRET";
+    /// Whatever key the spec names, the mount calls it this.
+    pub const TOKEN_KEY: &str = "token";
+    pub const CA_FILE: &str = "ca.pem";
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Job {
+    pub api_version: String,
+    pub kind: JobKind,
+    #[serde(rename = "recordingID")]
+    pub recording_id: String,
+    pub namespace: String,
+    pub name: String,
+    /// Counts from 1; the epoch of fencing.
+    pub attempt: i32,
+    /// The Recording's metadata.generation.
+    pub generation: i64,
+    pub desired_state: JobState,
+    /// Why desiredState is Stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_reason: Option<StopReason>,
+    /// `<recordingID>_<escaped channel>`: what every object name begins with.
+    pub stem: String,
+    pub spec: JobSpec,
+    /// Where the files of a role are.
+    #[serde(default)]
+    pub files: BTreeMap<String, PathBuf>,
+    /// Size of the spool.
+    pub spool_bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JobKind {
+    Record,
+    /// Join nothing: finish what an earlier attempt left.
+    Close,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JobState {
+    Recording,
+    Stopped,
+    Cancelled,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StopReason {
+    StopRequested,
+    Deleted,
+}
+
+/// The validated spec, defaults filled, as far as a recorder needs it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobSpec {
+    pub channel: JobChannel,
+    /// The recorder's identity where the SFU wants a string and the token is minted.
+    pub identity: String,
+    pub mode: Mode,
+    pub media: Media,
+    pub idle_timeout_seconds: u32,
+    pub max_duration_seconds: u32,
+    pub drain_timeout_seconds: u32,
+    pub hls: Hls,
+    pub storage: JobStorage,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobChannel {
+    pub name: String,
+    #[serde(rename = "appID", default, skip_serializing_if = "Option::is_none")]
+    pub app_id: Option<String>,
+    pub profile: ChannelProfile,
+    pub room: Room,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Room {
+    Livekit { url: String },
+    TestPattern(TestPattern),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum JobStorage {
+    S3(JobS3),
+    #[serde(rename_all = "camelCase")]
+    Volume {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sub_path: Option<String>,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobS3 {
+    pub bucket: String,
+    pub region: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    pub force_path_style: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_side_encryption: Option<ServerSideEncryption>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_class: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
+}
+
+/// Why a job cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JobError {
+    Syntax(String),
+    Version(String),
+}
+
+impl std::fmt::Display for JobError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            JobError::Syntax(reason) => write!(f, "failed to read the job: {reason}"),
+            JobError::Version(found) => {
+                write!(
+                    f,
+                    "failed to read the job: version {found} is not {API_VERSION}; controller and recorder are too far apart, use one image for both"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for JobError {}
+
+impl Job {
+    pub fn parse(text: &str) -> Result<Self, JobError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Version {
+            api_version: String,
+        }
+        let version: Version = serde_json::from_str(text).map_err(|e| JobError::Syntax(e.to_string()))?;
+        if version.api_version != API_VERSION {
+            return Err(JobError::Version(version.api_version));
+        }
+        serde_json::from_str(text).map_err(|e| JobError::Syntax(e.to_string()))
+    }
+
+    /// Compact, keys in a fixed order: equal jobs give equal text.
+    pub fn to_text(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOLDEN: &str = include_str!("../tests/golden/job-v1.json");
+
+    #[test]
+    fn the_first_version_of_the_contract_is_still_understood() {
+        let job = Job::parse(GOLDEN).expect("the golden job");
+        assert_eq!((job.attempt, job.generation, job.desired_state), (1, 3, JobState::Stopped));
+        assert_eq!(job.stop_reason, Some(StopReason::Deleted));
+        assert!(matches!(&job.spec.channel.room, Room::Livekit { url } if url == "wss://sfu.example.com"));
+        assert_eq!(Job::parse(&job.to_text()), Ok(job));
+    }
+
+    #[test]
+    fn unknown_fields_are_ignored_and_an_unknown_version_refused() {
+        let mut value: serde_json::Value = serde_json::from_str(GOLDEN).expect("JSON");
+        value["colour"] = "red".into();
+        assert!(Job::parse(&value.to_string()).is_ok());
+        value["apiVersion"] = "job.recording-operator.io/v2".into();
+        assert!(matches!(Job::parse(&value.to_string()), Err(JobError::Version(v)) if v.ends_with("v2")));
+        assert!(matches!(Job::parse("{"), Err(JobError::Syntax(_))));
+    }
+}

@@ -1,0 +1,188 @@
+//! What a Recording says of itself: small, true, without personal data (lists live in the manifest object).
+
+use crate::codes::{Code, Component};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The state of a recording, as true as its last report.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RecordingStatus {
+    /// Generation of the spec that this status speaks of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Pending, Starting, Recording, Stopping, Completed or Failed: a summary of the conditions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+    /// 32 hexadecimal digits from the object's uid.
+    #[serde(rename = "recordingID", skip_serializing_if = "Option::is_none")]
+    pub recording_id: Option<String>,
+    /// Key of the manifest object, below the storage prefix.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<String>,
+    /// Where the manifest is: s3://bucket/key or the path in the volume.
+    #[serde(rename = "manifestURL", skip_serializing_if = "Option::is_none")]
+    pub manifest_url: Option<String>,
+    /// Playlists that exist in storage; the manifest names them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub playlist_count: Option<i64>,
+    /// When the recorder joined the room.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<Time>,
+    /// When the first media arrived.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_media_time: Option<Time>,
+    /// When the recording ended; storing may go on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_time: Option<Time>,
+    /// When everything was over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completion_time: Option<Time>,
+    /// The counters are true as of this time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_report_time: Option<Time>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+    /// People in the room, recorders and agents not counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub participant_count: Option<i64>,
+    /// Holes in the recording; the manifest lists them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gap_count: Option<i64>,
+    /// Their length, rounded up to seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gap_seconds: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_gap: Option<LastGap>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<Attempt>,
+    /// Generation of the job that the recorder says is in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job_generation: Option<i64>,
+    /// Why it ended; always present at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub result: Option<Ending>,
+    /// Present only in phase Failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Phase {
+    /// Nothing runs yet.
+    Pending,
+    /// A recorder starts or waits for media.
+    Starting,
+    /// Media is being recorded.
+    Recording,
+    /// Ended; storing what is left.
+    Stopping,
+    Completed,
+    Failed,
+}
+
+impl Phase {
+    pub const ALL: [Phase; 6] = [Phase::Pending, Phase::Starting, Phase::Recording, Phase::Stopping, Phase::Completed, Phase::Failed];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Phase::Pending => "Pending",
+            Phase::Starting => "Starting",
+            Phase::Recording => "Recording",
+            Phase::Stopping => "Stopping",
+            Phase::Completed => "Completed",
+            Phase::Failed => "Failed",
+        }
+    }
+
+    /// Completed and Failed latch: nothing leads out of them.
+    pub fn is_final(self) -> bool {
+        matches!(self, Phase::Completed | Phase::Failed)
+    }
+}
+
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Progress {
+    /// Stored files of recorded files, 0..100; never falls.
+    pub percent: i64,
+    /// Files confirmed by storage.
+    pub uploaded_files: i64,
+    /// Files finished.
+    pub recorded_files: i64,
+    /// Bytes confirmed by storage.
+    pub uploaded_bytes: i64,
+    /// Seconds of the longest playlist.
+    pub recorded_seconds: i64,
+    /// Seconds of media that wait for storage.
+    pub backlog_seconds: i64,
+}
+
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct LastGap {
+    pub start_time: Time,
+    /// Length, rounded up to seconds.
+    pub duration_seconds: i64,
+    /// Disconnected, RecorderRestarted, PacketLoss, NoPicture, DiskFull or SegmentLost.
+    pub reason: String,
+}
+
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Attempt {
+    /// Counts recorder pods from 1.
+    pub number: i32,
+    /// Name of the recorder pod.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    /// Node it runs on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<Time>,
+}
+
+/// How a recording ended.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Ending {
+    /// A code of docs/codes.md.
+    #[schemars(with = "String")]
+    pub reason: Code,
+    /// The number the field knows it by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub number: Option<i64>,
+    /// Recorder, Uploader or Service.
+    #[schemars(with = "String")]
+    pub component: Component,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// What to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+}
+
+/// Why a recording failed.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Failure {
+    /// A code of docs/codes.md.
+    #[schemars(with = "String")]
+    pub code: Code,
+    /// The number the field knows it by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub number: Option<i64>,
+    /// Recorder, Uploader or Service.
+    #[schemars(with = "String")]
+    pub component: Component,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// What to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+}
