@@ -1,1 +1,3 @@
-//! To be written.
+//! Real servers to test against, and the tests' own measuring instruments.
+
+pub mod harness;
