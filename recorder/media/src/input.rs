@@ -56,6 +56,8 @@ pub struct Config {
     pub segment_seconds: u32,
     pub idle_timeout_seconds: u32,
     pub max_duration_seconds: Option<u32>,
+    /// After the end, storage has this long to take what is left (default of the job: 3600).
+    pub drain_timeout_seconds: u32,
     /// LiveBroadcasting: idle = nobody publishes; Communication: idle = nobody else is there.
     pub idle_counts_publishers: bool,
     pub report_quality: ReportQuality,

@@ -15,10 +15,29 @@
 //!
 //! Same inputs at the same times give byte-identical outputs.
 
+mod audio;
+mod clock;
+mod delay_line;
+mod ending;
+mod filler;
+mod h264;
 pub mod input;
+mod lane;
+pub mod names;
 pub mod output;
+mod playlist;
+mod report;
+mod room;
+mod segmenter;
+mod session;
+mod store;
+mod stream;
 pub mod time;
+mod track;
+mod ts;
+mod video;
 
 pub use input::*;
 pub use output::*;
+pub use session::Session;
 pub use time::*;

@@ -21,13 +21,26 @@ pub enum AudioOp {
     /// A decoder for a new stream of packets (first packet, new SSRC, or after a long gap). The encoder goes on.
     Reset,
     /// Decode one Opus packet; exactly `samples` samples at 48 kHz are wanted (pad with silence or cut).
-    Decode { packet: Bytes, samples: u32 },
+    Decode {
+        packet: Bytes,
+        samples: u32,
+    },
     /// The packet before `next` is lost: decode `next`'s in-band FEC, or conceal.
-    Recover { next: Bytes, samples: u32 },
-    Conceal { samples: u32 },
-    Silence { samples: u32 },
+    Recover {
+        next: Bytes,
+        samples: u32,
+    },
+    Conceal {
+        samples: u32,
+    },
+    Silence {
+        samples: u32,
+    },
     /// Drop (negative) or insert (positive) this many samples, spread by resampling over the next `over` samples: clock drift.
-    Compensate { samples: i32, over: u32 },
+    Compensate {
+        samples: i32,
+        over: u32,
+    },
     /// After a resume: feed 1024 samples of silence and drop what precedes PTS 0.
     Prime,
     /// Flush the encoder: the last frames.

@@ -1,0 +1,257 @@
+//! When and how a recording ends: the last media, the last objects, the outcome.
+
+use crate::{MediaTime, Order, Outcome, Output, Session, StopReason, Tick};
+
+/// After the drain time-out playlists and manifest have this long for their last state.
+const LAST_PUTS_US: u64 = 10_000_000;
+
+#[derive(Debug)]
+pub(crate) struct Ending {
+    pub outcome: Outcome,
+    /// Media up to here belongs to the recording.
+    pub stamp: MediaTime,
+    pub since: Tick,
+    /// The lines are not waited for.
+    pub at_once: bool,
+    /// All media is with its playlists.
+    pub closed: bool,
+    /// Nothing more is expected of storage but the last puts, until then.
+    last_puts: Option<Tick>,
+    manifest_asked: bool,
+    finished: bool,
+}
+
+impl Session {
+    pub(crate) fn is_finished(&self) -> bool {
+        self.ending.as_ref().is_some_and(|e| e.finished)
+    }
+
+    pub(crate) fn order(&mut self, now: Tick, order: Order) {
+        match order {
+            Order::Stop(reason) => self.stop(now, reason),
+            Order::Cancel => self.end(now, Outcome::Cancelled, self.media_at(now), true),
+            Order::Limits { idle_timeout_seconds, max_duration_seconds } => {
+                self.config.idle_timeout_seconds = idle_timeout_seconds;
+                self.config.max_duration_seconds = max_duration_seconds;
+            }
+        }
+    }
+
+    fn stop(&mut self, now: Tick, reason: StopReason) {
+        let (outcome, at_once) = match reason {
+            StopReason::StopRequested => (Outcome::StopRequested, false),
+            StopReason::Deleted => (Outcome::Deleted, false),
+            // No packet comes any more: nothing to wait for.
+            StopReason::RemovedFromChannel => (Outcome::RemovedFromChannel, true),
+            StopReason::Disconnected => (Outcome::Disconnected, true),
+            StopReason::Interrupted => (Outcome::Interrupted, true),
+        };
+        self.end(now, outcome, self.media_at(now), at_once);
+    }
+
+    /// The first ending counts; only a more urgent order hurries it.
+    fn end(&mut self, now: Tick, outcome: Outcome, stamp: MediaTime, at_once: bool) {
+        match &mut self.ending {
+            Some(ending) => {
+                ending.at_once |= at_once;
+                if matches!(outcome, Outcome::Cancelled | Outcome::Interrupted) {
+                    ending.outcome = outcome;
+                }
+            }
+            None => {
+                self.ending = Some(Ending {
+                    outcome,
+                    stamp,
+                    since: now,
+                    at_once,
+                    closed: false,
+                    last_puts: None,
+                    manifest_asked: false,
+                    finished: false,
+                });
+            }
+        }
+    }
+
+    /// Nobody is there (or nobody publishes), while connected.
+    pub(crate) fn update_idle(&mut self, now: Tick) {
+        let occupied = if self.config.idle_counts_publishers {
+            self.tracks.values().any(|t| t.published)
+        } else {
+            self.people.values().any(|p| p.present)
+        };
+        self.idle_since = match (self.connected && !occupied, self.idle_since) {
+            (true, None) => Some(now),
+            (true, since) => since,
+            (false, _) => None,
+        };
+    }
+
+    fn idle_deadline(&self) -> Option<Tick> {
+        self.idle_since.map(|since| since.after(u64::from(self.config.idle_timeout_seconds) * 1_000_000))
+    }
+
+    /// The media time at which the recording is as long as it may be, and its moment.
+    fn max_deadline(&self) -> Option<(Tick, MediaTime)> {
+        let (time, seconds) = (self.time?, self.config.max_duration_seconds?);
+        let stamp = MediaTime(i64::from(seconds) * MediaTime::PER_SECOND);
+        let left = MediaTime(stamp.0 - time.base.0).as_micros().max(0);
+        Some((time.at.after(left as u64), stamp.max(time.base)))
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Tick> {
+        match &self.ending {
+            None => self.idle_deadline().into_iter().chain(self.max_deadline().map(|(at, _)| at)).min(),
+            Some(ending) if !ending.closed => Some(self.last_line_wake(ending)),
+            Some(ending) => Some(ending.last_puts.unwrap_or_else(|| self.drain_deadline(ending))),
+        }
+    }
+
+    /// When the lines have run out.
+    pub(crate) fn last_line_wake(&self, ending: &Ending) -> Tick {
+        let line = ending.since.after(crate::session::LINE_US);
+        if self.time.is_none() || ending.at_once { ending.since } else { line }
+    }
+
+    fn drain_deadline(&self, ending: &Ending) -> Tick {
+        let timeout = u64::from(self.config.drain_timeout_seconds) * 1_000_000;
+        // Cancelled: what is not stored by now is not wanted.
+        ending.since.after(if ending.outcome == Outcome::Cancelled { 0 } else { timeout })
+    }
+
+    pub(crate) fn check_ending(&mut self, now: Tick) {
+        if self.store.superseded {
+            self.end(now, Outcome::Superseded, self.media_at(now), true);
+            self.finish(Outcome::Superseded);
+            return;
+        }
+        if self.ending.is_none() {
+            self.check_limits(now);
+        }
+        if self.close_media(now) {
+            self.close_store(now);
+        }
+    }
+
+    fn check_limits(&mut self, now: Tick) {
+        if let Some((_, stamp)) = self.max_deadline().filter(|(at, _)| now >= *at) {
+            self.end(now, Outcome::MaxDurationReached, stamp, false);
+        } else if self.idle_deadline().is_some_and(|at| now >= at) {
+            self.end(now, self.idle_outcome(), self.media_at(now), false);
+        }
+    }
+
+    fn idle_outcome(&self) -> Outcome {
+        let recorded = !self.manifest.ledger.is_empty() || self.lanes.values().any(|l| l.stream.is_some());
+        match (recorded, self.saw_unsupported) {
+            (true, _) => Outcome::NoUsers,
+            (false, true) => Outcome::CodecNotSupported,
+            (false, false) => Outcome::NoRecordedData,
+        }
+    }
+
+    /// Ends every playlist once its lines are empty up to the stamp. True: all media was handed out.
+    fn close_media(&mut self, now: Tick) -> bool {
+        let Some(ending) = &self.ending else { return false };
+        if ending.closed {
+            return self.lanes.values().all(|l| l.stream.as_ref().is_none_or(|s| s.is_drained()));
+        }
+        let (stamp, at_once) = (ending.stamp, ending.at_once);
+        let reached = |lane: &crate::lane::Lane| {
+            let person = self.people.get(&lane.participant);
+            person.is_none_or(|p| p.horizon.is_some_and(|h| h >= stamp))
+        };
+        let waits = self.lanes.values().filter(|l| l.stream.is_some() || l.has_work(&self.tracks));
+        if self.time.is_some() && !at_once && !waits.into_iter().all(reached) {
+            return false;
+        }
+        self.close_lanes(now, stamp);
+        false
+    }
+
+    fn close_lanes(&mut self, now: Tick, stamp: MediaTime) {
+        if let Some(ending) = &mut self.ending {
+            ending.closed = true;
+        }
+        self.close_gap(now, "connection");
+        self.close_gap(now, "spool");
+        let keys: Vec<_> = self.lanes.keys().copied().collect();
+        for key in keys {
+            if let Some(stream) = self.lanes.get_mut(&key).and_then(|l| l.stream.as_mut()) {
+                stream.end(stamp);
+                stream.finish();
+            }
+            self.drain_effects(key);
+        }
+        self.restarted_at = None;
+        self.store.manifest_changed();
+        self.end_stays(stamp);
+    }
+
+    fn end_stays(&mut self, stamp: MediaTime) {
+        let interrupted = self.ending.as_ref().is_some_and(|e| e.outcome == Outcome::Interrupted);
+        if interrupted {
+            return;
+        }
+        let stays = self.manifest.participants.iter_mut().flat_map(|p| p.stays.iter_mut());
+        stays.filter(|(_, end)| end.is_none()).for_each(|(start, end)| *end = Some(stamp.max(*start)));
+        let tracks = self.manifest.tracks.iter_mut().filter(|t| t.end.is_none());
+        tracks.for_each(|track| track.end = Some(stamp.max(track.start)));
+    }
+
+    /// Storage takes the rest: segments, then playlists, then the manifest with the outcome.
+    fn close_store(&mut self, now: Tick) {
+        let Some(ending) = &self.ending else { return };
+        let outcome = ending.outcome;
+        let timed_out = now >= self.drain_deadline(ending);
+        let last_puts = ending.last_puts;
+        let Some(until) = last_puts else {
+            if self.store.media_is_settled() || timed_out {
+                self.begin_last_puts(now, outcome);
+                self.close_store(now);
+            }
+            return;
+        };
+        let hurry = now >= until;
+        if !self.store.playlists_are_settled() && !hurry {
+            return;
+        }
+        let asked = self.ending.as_mut().is_some_and(|e| std::mem::replace(&mut e.manifest_asked, true));
+        if !asked {
+            self.manifest.outcome = self.ending.as_ref().map(|e| e.outcome);
+            self.store.manifest_changed();
+        } else if self.store.manifest_is_settled() || hurry {
+            let outcome = self.ending.as_ref().map_or(outcome, |e| e.outcome);
+            self.finish(outcome);
+        }
+    }
+
+    fn begin_last_puts(&mut self, now: Tick, outcome: Outcome) {
+        let interrupted = outcome == Outcome::Interrupted;
+        let failed = !self.store.media_is_settled();
+        if failed && !interrupted {
+            let lost = self.store.give_up(&mut self.manifest);
+            lost.into_iter().for_each(|entry| self.segment_lost(entry));
+        }
+        self.store.end_playlists(!interrupted);
+        let timeout = u64::from(self.config.drain_timeout_seconds) * 1_000_000;
+        if let Some(ending) = &mut self.ending {
+            if failed && !matches!(outcome, Outcome::Interrupted | Outcome::Cancelled) {
+                ending.outcome = Outcome::UploaderFailed;
+            }
+            // In good time the puts may use what is left of it; always at least the last ones' due.
+            let whole = ending.since.after(timeout);
+            ending.last_puts = Some(if failed { now.after(LAST_PUTS_US) } else { whole.max(now.after(LAST_PUTS_US)) });
+        }
+    }
+
+    fn finish(&mut self, outcome: Outcome) {
+        if let Some(ending) = &mut self.ending {
+            ending.finished = true;
+            ending.outcome = outcome;
+        }
+        self.manifest.outcome = Some(outcome);
+        self.outputs.push_back(Output::ReportChanged);
+        self.outputs.push_back(Output::Finished(outcome));
+    }
+}
