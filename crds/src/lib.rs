@@ -6,6 +6,7 @@ pub mod codes;
 pub mod conditions;
 pub mod crd;
 pub mod exit;
+pub mod fixtures;
 pub mod job;
 pub mod labels;
 pub mod names;
