@@ -8,8 +8,11 @@ Commands on stdin: `mute v|a`, `unmute v|a`, `unpublish v|a`, `publish v|a`, `qu
 """
 import argparse
 import asyncio
+import base64
+import hmac
 import json
 import sys
+import threading
 import time
 
 import numpy as np
@@ -175,11 +178,15 @@ class Publisher:
             first += AUDIO_CHUNK
 
     async def commands(self):
-        loop = asyncio.get_running_loop()
-        reader = asyncio.StreamReader()
-        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-        while line := await reader.readline():
-            words = line.decode().split()
+        loop, lines = asyncio.get_running_loop(), asyncio.Queue()
+
+        def read():  # a thread, since a loop cannot watch every kind of stdin (/dev/null)
+            for line in sys.stdin:
+                loop.call_soon_threadsafe(lines.put_nowait, line)
+
+        threading.Thread(target=read, daemon=True).start()
+        while True:
+            words = (await lines.get()).split()
             try:
                 match words:
                     case ["mute", kind]:
@@ -236,6 +243,17 @@ class Publisher:
         say("done", captured=self.captured)
 
 
+def join_token(args):
+    """A LiveKit access token: a JWT signed with HS256."""
+    def part(data):
+        return base64.urlsafe_b64encode(data).rstrip(b"=")
+
+    now = int(time.time())
+    claims = {"iss": args.api_key, "sub": args.identity, "nbf": now - 10, "exp": now + 6 * 3600, "video": {"roomJoin": True, "room": args.room}}
+    signed = part(b'{"alg":"HS256","typ":"JWT"}') + b"." + part(json.dumps(claims).encode())
+    return (signed + b"." + part(hmac.digest(args.api_secret.encode(), signed, "sha256"))).decode()
+
+
 def parse():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--url", default="ws://127.0.0.1:7880")
@@ -259,17 +277,19 @@ def parse():
     return p.parse_args()
 
 
+async def publish(args, rtc):
+    # The SDK binds its objects to the loop that runs when they are made.
+    await Publisher(args, rtc).run()
+
+
 def main():
     args = parse()
     if args.raw:
         return write_raw(args)
-    from livekit import api, rtc
+    from livekit import rtc
 
-    if not args.token:
-        grants = api.VideoGrants(room_join=True, room=args.room)
-        args.token = api.AccessToken(args.api_key, args.api_secret).with_identity(args.identity).with_grants(grants).to_jwt()
-    loop = asyncio.new_event_loop()
-    loop.run_until_complete(Publisher(args, rtc).run())
+    args.token = args.token or join_token(args)
+    asyncio.run(publish(args, rtc))
 
 
 if __name__ == "__main__":
