@@ -1,3 +1,4 @@
 //! Real servers to test against, and the tests' own measuring instruments.
 
 pub mod harness;
+pub mod local;
