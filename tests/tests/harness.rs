@@ -138,6 +138,8 @@ fn nothing_is_left() -> Result<()> {
     ensure!(!Path::new("/sys/class/net/recording0").exists(), "the bridge is gone");
     let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
     ensure!(!mounts.contains(state), "no mount is left: {mounts}");
+    let remembered = run("grep", ["--recursive", "--files-with-matches", state, "/var/lib/cni", "/var/log/containers"]);
+    ensure!(remembered.is_err(), "no plugin remembers a pod: {remembered:?}");
     let processes = run("ps", ["-eo", "args"])?;
     let ours = processes.lines().find(|line| line.contains(&format!("{state}/")));
     ensure!(ours.is_none(), "no process is left: {ours:?}");

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::super::process::{run, wait_until};
-use super::{BRIDGE, CGROUP, CNI_NETWORK, STATE};
+use super::{BRIDGE, CGROUP, STATE};
 
 /// The programs of a cluster; only these are ever killed, and only when their command line names [`STATE`].
 const PROGRAMS: [&str; 9] = [
@@ -134,8 +134,9 @@ fn remove_network() -> Result<()> {
 }
 
 fn remove_files() -> Result<()> {
+    // What the network plugins remember of each pod, containerd's own loopback network included: each names its network namespace.
     for result in entries(Path::new("/var/lib/cni/results")) {
-        if result.file_name().unwrap_or_default().to_string_lossy().starts_with(CNI_NETWORK) {
+        if std::fs::read_to_string(&result).is_ok_and(|content| content.contains(STATE)) {
             std::fs::remove_file(result)?;
         }
     }
