@@ -1,1 +1,25 @@
-//! To be written.
+//! The controller of Recordings, in one spine of named steps:
+//!
+//! ```text
+//! observe (I/O)   Recording, its pods, the last report heard     -> Observed
+//! validate        Recording                                      -> ValidatedRecording | Rejection
+//! plan            (ValidatedRecording, Observed, now)            -> Plan
+//! apply (I/O)     Plan                                           -> what was done
+//! ```
+//!
+//! `plan` is the product: a pure function from what is seen to what to do. `validate`, `job`, `status` and `manifest` know
+//! nothing of a cluster and carry local mode too.
+
+pub mod cli;
+pub mod controller;
+pub mod job;
+pub mod local;
+pub mod logging;
+pub mod manifest;
+pub mod plan;
+pub mod pod;
+pub mod report_store;
+pub mod reports;
+pub mod seen;
+pub mod status;
+pub mod validate;

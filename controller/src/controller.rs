@@ -1,0 +1,4 @@
+//! To be written.
+pub async fn run(_args: crate::cli::RunArgs) -> anyhow::Result<()> {
+    Ok(())
+}

@@ -1,0 +1,52 @@
+//! ValidatedRecording -> the job that the recorder reads.
+
+use crate::validate::ValidatedRecording;
+use recording_crds::job::{API_VERSION, Job, JobChannel, JobKind, JobSpec, roles};
+use recording_crds::paths;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The job of an attempt. `files` says where each role's folder is: `pod_files` in a pod, folders of its own in local mode.
+pub fn build(v: &ValidatedRecording, attempt: i32, kind: JobKind, files: BTreeMap<String, PathBuf>) -> Job {
+    Job {
+        api_version: API_VERSION.into(),
+        kind,
+        recording_id: v.recording_id.clone(),
+        namespace: v.namespace.clone(),
+        name: v.name.clone(),
+        attempt,
+        generation: v.generation,
+        desired_state: v.order.state,
+        stop_reason: v.order.reason,
+        stem: v.stem.clone(),
+        spec: spec(v),
+        files,
+        spool_bytes: v.sizes.spool_bytes,
+    }
+}
+
+fn spec(v: &ValidatedRecording) -> JobSpec {
+    JobSpec {
+        channel: JobChannel {
+            name: v.spec.channel.name.clone(),
+            app_id: v.spec.channel.app_id.clone(),
+            profile: v.spec.channel.profile,
+            room: v.room.clone(),
+        },
+        identity: v.identity.clone(),
+        mode: v.spec.mode,
+        media: v.spec.media,
+        idle_timeout_seconds: v.timeouts.idle,
+        max_duration_seconds: v.timeouts.max_duration,
+        drain_timeout_seconds: v.timeouts.drain,
+        hls: v.spec.output.hls.clone(),
+        storage: v.storage.clone(),
+    }
+}
+
+/// Where the roles' folders are in a recorder pod.
+pub fn pod_files(v: &ValidatedRecording) -> BTreeMap<String, PathBuf> {
+    let mounted = v.files.iter().map(|source| (source.role.to_owned(), Path::new(paths::SECRETS).join(source.role)));
+    let volume = v.claim.iter().map(|_| (roles::STORAGE.to_owned(), PathBuf::from(paths::STORAGE)));
+    mounted.chain(volume).collect()
+}
