@@ -93,8 +93,6 @@ pub(crate) struct AudioChain {
     pub(crate) ready: VecDeque<(MediaTime, Bytes)>,
     /// Silence put in place of lost packets.
     pub(crate) holes: Vec<(MediaTime, i64)>,
-    /// Packets that came after their place was filled.
-    pub(crate) cut: u64,
 }
 
 impl AudioChain {
@@ -145,8 +143,7 @@ impl AudioChain {
         };
         let ahead = samples(sound.at.0 - cursor.0);
         if ahead < -MAX_OVERLAP {
-            self.cut += 1;
-            return false;
+            return false; // its place was filled long ago
         }
         if sound.fresh || ahead > RESET_AFTER {
             self.ops.push(AudioOp::Reset);

@@ -9,8 +9,6 @@ use bytes::Bytes;
 /// Two access units, each SPS, PPS, IDR. They differ in idr_pic_id, as ISO/IEC 14496-10 section 7.4.3 demands of neighbouring IDR pictures.
 const BLACK: &[u8] = include_bytes!("filler/black_320x180.h264");
 
-pub(crate) const SIZE: (u32, u32) = (320, 180);
-
 /// NAL units of black picture number `n`.
 pub(crate) fn black(n: u64) -> Vec<Bytes> {
     let units: Vec<&'static [u8]> = split(BLACK);
@@ -42,6 +40,6 @@ mod tests {
         assert_eq!((types(0), types(1)), (vec![7, 8, 5], vec![7, 8, 5]));
         assert_ne!(black(0)[2], black(1)[2]);
         assert_eq!(black(0)[0], black(1)[0]);
-        assert_eq!(h264::sps_size(&black(0)[0]), Some(SIZE));
+        assert_eq!(h264::sps_size(&black(0)[0]), Some((320, 180)));
     }
 }

@@ -74,6 +74,8 @@ impl Session {
         }
         self.spool_full = full;
         if !full {
+            // What comes now does not continue what was there: key frames first, and no loss is counted.
+            self.tracks.values_mut().for_each(|track| track.clear());
             return self.close_gap(now, "spool");
         }
         self.open_gap(now, "spool", GapReason::DiskFull);

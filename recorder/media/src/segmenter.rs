@@ -201,10 +201,10 @@ impl Segmenter {
 
     /// The stay ends: what comes later is not continuous with it.
     pub(crate) fn end(&mut self, at: MediaTime) {
-        let end = self.last_end.map_or(at, |last| last.max(at));
-        if self.current.is_some() {
-            self.close(end);
-            self.last_end = Some(end);
+        // The last frame may reach beyond the end by less than its length; what comes later begins behind it.
+        if let Some(start) = self.start() {
+            self.close(at.max(MediaTime(start.0 + 1)));
+            self.last_end = self.last_end.max(Some(at));
         }
         self.discontinuity = self.origin.is_some();
     }

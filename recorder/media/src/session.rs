@@ -124,7 +124,7 @@ impl Session {
         self.dispatch(now, input);
         let pumped = self.pump_if_due(now);
         self.check_ending(now);
-        if !quiet || pumped {
+        if (!quiet || pumped) && !self.is_finished() {
             self.drain_store(now);
             self.show_report();
         }

@@ -82,14 +82,6 @@ impl Stream {
         }
     }
 
-    pub(crate) fn streams(&self) -> Streams {
-        self.streams
-    }
-
-    pub(crate) fn is_live(&self) -> bool {
-        self.live
-    }
-
     pub(crate) fn segments(&self) -> &Segmenter {
         &self.segments
     }
@@ -97,11 +89,6 @@ impl Stream {
     /// Everything was written and every encoder answer has come.
     pub(crate) fn is_drained(&self) -> bool {
         !self.live && self.queue.is_empty() && self.audio.idle()
-    }
-
-    /// Packets that came after their place had been filled.
-    pub(crate) fn cut_sounds(&self) -> u64 {
-        self.audio.cut
     }
 
     /// What the playlist wants done; audio operations first, because the answers lead to more.

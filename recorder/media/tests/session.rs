@@ -1,0 +1,392 @@
+//! One fault, one test: what a recording holds is read back from the transport stream that came out.
+
+#[allow(unreachable_pub, dead_code)]
+mod support;
+
+use recorder_media::*;
+use support::reader::{self, read};
+use support::*;
+
+const AV: &str = "rec_room__uid_s_ann__uid_e_av.m3u8";
+
+/// Ann with camera (track 1) and microphone (track 2), both from the start.
+fn ann(config: Config) -> World {
+    let mut world = World::new(Room::new(config));
+    world.room.input(Input::Connected);
+    let ann = world.room.join(1, "ann");
+    let start = world.room.now;
+    let (camera, microphone) = (Publisher::camera(1, start), Publisher::microphone(2, start));
+    world.room.publish(&camera, ann, Codec::H264);
+    world.room.publish(&microphone, ann, Codec::Opus);
+    world.add(camera);
+    world.add(microphone);
+    world
+}
+
+fn stop(world: &mut World) {
+    world.room.input(Input::Order(Order::Stop(StopReason::StopRequested)));
+    world.run_ms(5_000);
+    assert_eq!(world.room.finished, Some(Outcome::StopRequested));
+}
+
+#[test]
+fn every_picture_and_sound_is_in_the_file_once_and_in_order() {
+    let mut world = ann(config());
+    world.run_ms(21_000);
+    stop(&mut world);
+    let read = read(&world.room.data(0));
+    let numbers: Vec<u32> = read.pictures().iter().filter_map(|p| p.1).collect();
+    let want: Vec<u32> = (0..numbers.len() as u32).collect();
+    assert_eq!(numbers, want);
+    assert!(numbers.len() >= 524, "{} of 525", numbers.len());
+    let decoded = world.room.audio_ops.iter().filter(|(_, op)| matches!(op, AudioOp::Decode { .. })).count();
+    assert!(decoded >= 1048, "{decoded} of 1050 packets");
+    assert_eq!(read.pictures()[0].0, 900_000, "first PTS 10 s");
+    println!("{}", world.room.playlists[AV]);
+    let offset = read.pictures()[0].0 - read.sounds()[0].0;
+    assert!(offset.abs() <= 1800, "sound and picture were captured together, {offset}");
+}
+
+fn blacks(read: &reader::Read) -> Vec<i64> {
+    read.pictures().iter().filter(|p| p.1.is_none()).map(|p| p.0).collect()
+}
+
+#[test]
+fn speech_before_the_camera_is_in_the_file_and_black_stands_in() {
+    let mut world = World::new(Room::new(config()));
+    world.room.input(Input::Connected);
+    let ann = world.room.join(1, "ann");
+    let microphone = Publisher::microphone(2, world.room.now);
+    world.room.publish(&microphone, ann, Codec::Opus);
+    world.add(microphone);
+    world.run_ms(8_000);
+    let camera = Publisher::camera(1, world.room.now);
+    world.room.publish(&camera, ann, Codec::H264);
+    world.add(camera);
+    world.run_ms(12_000);
+    stop(&mut world);
+    let read = read(&world.room.data(0));
+    let black = blacks(&read);
+    assert_eq!(black, (0..8).map(|n| 900_000 + n * 90_000).collect::<Vec<_>>());
+    let first = read.pictures().iter().find(|p| p.1.is_some()).cloned().expect("the camera's first picture");
+    assert_eq!(first.1, Some(0));
+    assert!((first.0 - 900_000 - 720_000).abs() < 1800, "8 s after the first sound: {}", first.0);
+    let lines: Vec<&str> = world.room.playlists[AV].lines().collect();
+    assert_eq!(lines.iter().filter(|l| **l == "#EXT-X-DISCONTINUITY").count(), 1);
+    let sounds = read.sounds();
+    assert!(sounds.windows(2).all(|w| w[1].0 - w[0].0 == 1920), "sound without a hole");
+    assert_eq!(sounds[0], (900_000, 1), "frame 0 is the encoder's priming");
+}
+
+#[test]
+fn a_camera_that_is_muted_holds_then_black_then_comes_back_with_a_new_segment() {
+    let mut world = ann(config());
+    world.run_ms(10_000);
+    let camera = world.stop_sending(1);
+    world.room.input(Input::Muted { track: TrackKey(1) });
+    world.run_ms(10_000);
+    world.room.input(Input::Unmuted { track: TrackKey(1) });
+    world.add(Publisher { next: world.room.now, force_key: true, ..camera });
+    world.run_ms(5_000);
+    stop(&mut world);
+    let read = read(&world.room.data(0));
+    let pictures = read.pictures();
+    let off = pictures.iter().position(|p| p.1.is_none()).expect("black came");
+    let held = pictures[off].0 - pictures[off - 1].0;
+    assert!((held - 315_000).abs() < 9000, "the last picture held 3.5 s: {held}");
+    assert!(pictures[off].3 > pictures[off - 1].3, "black begins a segment");
+    assert_eq!(blacks(&read).len(), 7, "6.5 s of black");
+    assert!(pictures[off + 7].3 > pictures[off + 6].3 && pictures[off + 7].2, "and ends with one");
+    assert_eq!(world.room.playlists[AV].matches("DISCONTINUITY").count(), 2);
+    assert!(world.room.session.manifest().gaps.is_empty(), "a mute is no gap");
+}
+
+#[test]
+fn livekits_blank_frames_are_not_recorded() {
+    let mut world = ann(config());
+    world.run_ms(6_000);
+    let mut camera = world.stop_sending(1);
+    let blank = camera.frame;
+    camera.size = (2, 2);
+    camera.force_key = true;
+    world.add(camera);
+    world.run_ms(240);
+    let camera = world.stop_sending(1);
+    let after = camera.frame;
+    world.room.input(Input::Muted { track: TrackKey(1) });
+    world.run_ms(8_000);
+    world.room.input(Input::Unmuted { track: TrackKey(1) });
+    world.add(Publisher { size: (640, 360), force_key: true, next: world.room.now, ..camera });
+    world.run_ms(4_000);
+    stop(&mut world);
+    let numbers: Vec<u32> = read(&world.room.data(0)).pictures().iter().filter_map(|p| p.1).collect();
+    assert!(numbers.contains(&(blank - 1)) && numbers.contains(&after), "{numbers:?}");
+    assert!((blank..after).all(|n| !numbers.contains(&n)), "{numbers:?}");
+    let record = &world.room.session.manifest().tracks[0];
+    assert_eq!(record.received_units, record.written_units);
+}
+
+#[test]
+fn a_new_size_begins_a_segment_with_discontinuity() {
+    let mut world = ann(config());
+    world.run_ms(6_000);
+    let mut camera = world.stop_sending(1);
+    (camera.size, camera.force_key) = ((320, 180), true);
+    let change = camera.frame;
+    world.add(camera);
+    world.run_ms(6_000);
+    stop(&mut world);
+    let pictures = read(&world.room.data(0)).pictures();
+    let at = pictures.iter().position(|p| p.1 == Some(change)).expect("the first picture of the new size");
+    assert_eq!(pictures[at].3, pictures[at - 1].3 + 1);
+    assert_eq!(world.room.playlists[AV].matches("DISCONTINUITY").count(), 1);
+}
+
+#[test]
+fn reordered_packets_give_the_same_recording() {
+    let run = |jitter_us, late| {
+        let mut world = ann(config());
+        world.network = Network { jitter_us, late, ..Network::clean() };
+        world.run_ms(12_000);
+        stop(&mut world);
+        read(&world.room.data(0)).pictures().iter().filter_map(|p| p.1).collect::<Vec<_>>()
+    };
+    let (calm, rough) = (run(0, 0), run(25_000, 5));
+    // The stop falls between captures and arrivals: the last pictures may be on the wire.
+    let both = calm.len().min(rough.len());
+    assert!(both > 290);
+    assert_eq!(calm[..both], rough[..both]);
+}
+
+#[test]
+fn after_a_loss_nothing_is_written_until_the_next_key_frame_and_the_hole_is_recorded() {
+    let mut world = ann(config());
+    world.run_ms(5_000);
+    world.network.lost = 100;
+    world.run_ms(40);
+    world.network.lost = 0;
+    world.run_ms(12_000);
+    stop(&mut world);
+    let read = read(&world.room.data(0));
+    let pictures = read.pictures();
+    let jump = pictures.windows(2).find(|w| w[1].1 != w[0].1.map(|n| n + 1)).expect("a hole");
+    assert!(jump[1].2, "an IDR ends it");
+    let gap = &world.room.session.manifest().gaps[0];
+    assert_eq!((gap.reason, gap.playlist.as_deref()), (GapReason::PacketLoss, Some(AV)));
+    assert_eq!(gap.duration90k, jump[1].0 - jump[0].0);
+    assert!(world.room.session.manifest().tracks[0].lost >= 3);
+    let ops = &world.room.audio_ops;
+    assert!(ops.iter().any(|(_, op)| matches!(op, AudioOp::Recover { .. })), "the sound was recovered from the next packet");
+}
+
+#[test]
+fn a_stop_drains_the_line_and_cuts_no_end_off() {
+    let mut world = ann(config());
+    world.run_ms(7_000);
+    let sent = world.sent[&1].len() as u32;
+    stop(&mut world);
+    let numbers: Vec<u32> = read(&world.room.data(0)).pictures().iter().filter_map(|p| p.1).collect();
+    // 30 ms of network: at most one picture was still on the wire.
+    assert!(numbers.last().copied() >= Some(sent - 2), "{:?} of {sent}", numbers.last());
+    assert!(world.room.playlists[AV].ends_with("#EXT-X-ENDLIST\n"));
+    let record = &world.room.session.manifest().playlists[0];
+    assert!(record.stored && record.ended);
+}
+
+#[test]
+fn an_interrupted_recording_goes_on_in_the_same_playlist() {
+    let mut world = ann(config());
+    world.run_ms(9_000);
+    world.room.input(Input::Order(Order::Stop(StopReason::Interrupted)));
+    world.room.run_ms(500);
+    assert_eq!(world.room.finished, Some(Outcome::Interrupted));
+    let before = world.room.playlists[AV].clone();
+    assert!(!before.contains("ENDLIST"));
+    let manifest = world.room.session.manifest().clone();
+    let old = world.room.data(0);
+    let resume = Some(Resume { manifest });
+    let room = Room::at(Config { attempt: 2, resume, ..config() }, Tick(5), WallMicros(WALL.0 + 21_000_000));
+    let mut world = World::new(room);
+    world.room.playlists.insert(AV.into(), before);
+    world.room.input(Input::Connected);
+    let ann = world.room.join(7, "ann");
+    let (camera, microphone) = (Publisher::camera(1, world.room.now), Publisher::microphone(2, world.room.now));
+    world.room.publish(&camera, ann, Codec::H264);
+    world.room.publish(&microphone, ann, Codec::Opus);
+    world.add(camera);
+    world.add(microphone);
+    world.run_ms(9_000);
+    stop(&mut world);
+    let mut all = old.clone();
+    all.extend(world.room.data(0));
+    let read = read(&all); // continuity counters and timestamps run on
+    let resumed = read.pictures().into_iter().find(|p| p.3 == old.len()).expect("pictures after the restart");
+    assert!((resumed.0 - 900_000 - 21 * 90_000).abs() < 9000, "at its time by the wall clock: {}", resumed.0);
+    assert_eq!(world.room.playlists.len(), 1, "the same playlist object");
+    assert_eq!(world.room.playlists[AV].matches("DISCONTINUITY").count(), 1);
+    let gaps = &world.room.session.manifest().gaps;
+    assert_eq!(gaps.iter().map(|g| g.reason).collect::<Vec<_>>(), vec![GapReason::RecorderRestarted]);
+    assert!((gaps[0].duration90k - 12 * 90_000).abs() < 9000, "{gaps:?}");
+}
+
+#[test]
+fn nobody_ever_came() {
+    let mut room = Room::new(config());
+    room.run_ms(60_000);
+    assert_eq!(room.finished, None, "idle time runs from Connected");
+    room.input(Input::Connected);
+    room.run_ms(31_000);
+    assert_eq!(room.finished, Some(Outcome::NoRecordedData));
+    assert!(room.manifests > 0 && room.segments.is_empty());
+}
+
+#[test]
+fn a_vp8_publisher_alone_is_not_recorded_and_says_so() {
+    let mut room = Room::new(config());
+    room.input(Input::Connected);
+    let participant = room.join(1, "ann");
+    let camera = Publisher::camera(1, room.now);
+    room.publish(&camera, participant, Codec::Vp8);
+    assert_eq!(room.session.report().degraded, vec![Degradation::CodecNotSupported]);
+    room.run_ms(2_000);
+    room.input(Input::Left { participant });
+    assert!(room.session.report().degraded.is_empty());
+    room.run_ms(31_000);
+    assert_eq!(room.finished, Some(Outcome::CodecNotSupported));
+    assert!(!room.session.manifest().tracks[0].recorded);
+}
+
+#[test]
+fn idle_ends_with_no_users_and_max_duration_to_the_sample() {
+    let mut world = ann(config());
+    world.run_ms(5_000);
+    world.publishers.clear();
+    world.room.input(Input::Left { participant: ParticipantKey(1) });
+    world.run_ms(36_000);
+    assert_eq!(world.room.finished, Some(Outcome::NoUsers));
+    let mut world = ann(Config { max_duration_seconds: Some(9), ..config() });
+    world.run_ms(16_000);
+    assert_eq!(world.room.finished, Some(Outcome::MaxDurationReached));
+    let ledger = &world.room.session.manifest().ledger;
+    let end = ledger.last().map_or(0, |e| e.start.0 + e.duration90k);
+    assert!((end - 9 * 90_000).abs() <= 1920, "{end}");
+}
+
+#[test]
+fn storage_that_is_down_delays_the_playlist_and_loses_nothing_when_it_returns() {
+    let mut world = ann(config());
+    world.room.storage.failing = 100;
+    world.run_ms(20_000);
+    assert!(world.room.playlists.is_empty());
+    assert!(world.room.session.report().degraded.contains(&Degradation::StorageUnavailable));
+    assert!(world.room.session.report().backlog90k > 10 * 90_000);
+    world.room.storage.failing = 0;
+    world.run_ms(32_000);
+    stop(&mut world);
+    assert!(world.room.segments.values().all(|s| s.stored));
+}
+
+#[test]
+fn storage_that_stays_down_ends_the_recording_as_failed() {
+    let mut world = ann(config());
+    world.run_ms(9_000);
+    world.room.storage.failing = 100;
+    world.run_ms(6_000);
+    world.room.input(Input::Order(Order::Stop(StopReason::StopRequested)));
+    world.run_ms(80_000);
+    assert_eq!(world.room.finished, Some(Outcome::UploaderFailed));
+    let manifest = world.room.session.manifest();
+    assert!(manifest.ledger.iter().any(|e| e.lost));
+    assert!(manifest.gaps.iter().any(|g| g.reason == GapReason::SegmentLost));
+}
+
+#[test]
+fn a_newer_attempt_ends_this_one_at_once() {
+    let mut world = ann(config());
+    world.run_ms(9_000);
+    world.room.storage.superseded = true;
+    world.run_ms(8_000);
+    assert_eq!(world.room.finished, Some(Outcome::Superseded));
+    assert_eq!(world.room.session.next_wake(), None);
+    assert!(world.room.log.trim_end().ends_with("Finished(Superseded)"));
+}
+
+#[test]
+fn the_first_segment_waits_for_sender_reports_but_not_for_ever() {
+    let mut world = ann(config());
+    for publisher in world.publishers.values_mut() {
+        publisher.next_report = Tick(u64::MAX);
+    }
+    world.run_ms(7_500);
+    assert!(world.room.segments.is_empty(), "held without a report");
+    world.run_ms(1_000);
+    assert!(!world.room.segments.is_empty(), "8 s are enough");
+}
+
+#[test]
+fn sender_reports_and_not_arrival_decide_lip_sync() {
+    // The camera's packets come 200 ms after capture, the sound's at once.
+    let mut world = World::new(Room::new(config()));
+    world.room.input(Input::Connected);
+    let ann = world.room.join(1, "ann");
+    let start = world.room.now;
+    let (mut camera, mut microphone) = (Publisher::camera(1, start), Publisher::microphone(2, start));
+    world.room.publish(&camera, ann, Codec::H264);
+    world.room.publish(&microphone, ann, Codec::Opus);
+    for step in 0..1200u64 {
+        let now = start.after(step * 10_000);
+        world.room.run_until(now);
+        if microphone.next <= now {
+            for packet in microphone.produce() {
+                world.room.input(Input::Packet { track: TrackKey(2), packet });
+            }
+        }
+        if camera.next.after(200_000) <= now {
+            for packet in camera.produce() {
+                world.room.input(Input::Packet { track: TrackKey(1), packet });
+            }
+        }
+        if step % 300 == 150 {
+            world.room.input(Input::SenderReport { track: TrackKey(1), report: camera.report(now) });
+            world.room.input(Input::SenderReport { track: TrackKey(2), report: microphone.report(now) });
+        }
+    }
+    stop(&mut world);
+    let read = read(&world.room.data(0));
+    let picture = read.pictures().into_iter().find(|p| p.1 == Some(50)).expect("picture 50, captured at 2.000 s").0;
+    // Sound 0 is sample 0 of the playlist: captured with picture 0.
+    assert!((picture - 900_000 - 180_000).abs() <= 1800, "{picture}");
+}
+
+#[test]
+fn a_screen_share_is_its_own_playlist_and_a_second_camera_too() {
+    let mut world = ann(config());
+    let start = world.room.now;
+    let mut screen = Publisher::camera(3, start);
+    screen.source = Source::ScreenShare;
+    let second = Publisher::camera(4, start);
+    world.room.publish(&screen, ParticipantKey(1), Codec::H264);
+    world.room.publish(&second, ParticipantKey(1), Codec::H264);
+    world.add(screen);
+    world.add(second);
+    world.run_ms(10_000);
+    stop(&mut world);
+    let names: Vec<&str> = world.room.playlists.keys().map(String::as_str).collect();
+    let base = "rec_room__uid_s_ann__uid_e_";
+    assert_eq!(names, vec![format!("{base}av.m3u8"), format!("{base}screen.m3u8"), format!("{base}video2.m3u8")]);
+}
+
+#[test]
+fn packet_table_golden() {
+    let mut world = World::new(Room::new(config()));
+    world.room.input(Input::Connected);
+    let ann = world.room.join(1, "ann");
+    let camera = Publisher { interval_us: 500_000, ..Publisher::camera(1, world.room.now) };
+    world.room.publish(&camera, ann, Codec::H264);
+    world.add(camera);
+    world.run_ms(900);
+    stop(&mut world);
+    let table = read(&world.room.data(0)).table;
+    let golden = include_str!("golden/packets.txt");
+    assert_eq!(table.join("\n"), golden.trim_end(), "\n{}", table.join("\n"));
+}
