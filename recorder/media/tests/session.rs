@@ -1,6 +1,6 @@
 //! One fault, one test: what a recording holds is read back from the transport stream that came out.
 
-#[allow(unreachable_pub, dead_code)]
+#[allow(unreachable_pub, missing_debug_implementations, dead_code)] // shared: every test file uses its own part
 mod support;
 
 use recorder_media::*;

@@ -1,9 +1,8 @@
 //! A room in virtual time: publishers that send RTP, a driver that answers like the real one, and a reader of what was stored.
-#![allow(dead_code)] // every test file uses its own part
 
 use bytes::Bytes;
 use recorder_media::*;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 pub mod reader;
 
@@ -495,5 +494,3 @@ impl World {
         self.publishers.remove(&track).expect("it was sending")
     }
 }
-
-pub type Queue = VecDeque<Input>;
