@@ -1,0 +1,95 @@
+//! The job file. The downwardAPI volume replaces it by swapping a symlink, local mode by a rename: so it is read anew and compared,
+//! four times a second, which costs nothing and misses nothing.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use recording_crds::job::{Job, JobState, StopReason};
+use recorder_media::Order;
+use tokio::sync::mpsc;
+
+/// How late an order may be noticed.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum JobFileError {
+    #[error("failed to read the job file {path}: {error}")]
+    Read { path: PathBuf, error: std::io::Error },
+    #[error("{0}")]
+    Parse(recording_crds::job::JobError),
+}
+
+/// # Errors
+/// When there is no such file or it is no job.
+pub(crate) fn read(path: &Path) -> Result<Job, JobFileError> {
+    let text = std::fs::read_to_string(path).map_err(|error| JobFileError::Read { path: path.to_owned(), error })?;
+    Job::parse(&text).map_err(JobFileError::Parse)
+}
+
+/// Remembers what was read last.
+#[derive(Debug)]
+pub(crate) struct JobFile {
+    path: PathBuf,
+    text: String,
+    generation: i64,
+}
+
+impl JobFile {
+    /// `first` was read at the start; only what is newer is reported.
+    pub(crate) fn new(path: PathBuf, first: &Job) -> Self {
+        Self { path, text: String::new(), generation: first.generation }
+    }
+
+    /// The job, if another one is there than last time. A file that cannot be read or parsed right now changes nothing: the orders
+    /// in force stay, and the log says why.
+    pub(crate) fn poll(&mut self) -> Option<Job> {
+        let text = std::fs::read_to_string(&self.path).ok()?;
+        if text == self.text {
+            return None;
+        }
+        self.text = text;
+        match Job::parse(&self.text) {
+            Ok(job) if job.generation >= self.generation => {
+                self.generation = job.generation;
+                Some(job)
+            }
+            Ok(_) => None,
+            Err(error) => {
+                tracing::warn!(%error, "the new job is ignored");
+                None
+            }
+        }
+    }
+
+    /// Until the receiver is gone.
+    pub(crate) async fn watch(mut self, jobs: mpsc::Sender<Job>) {
+        let mut interval = tokio::time::interval(POLL_INTERVAL);
+        while !jobs.is_closed() {
+            interval.tick().await;
+            if let Some(job) = self.poll()
+                && jobs.send(job).await.is_err()
+            {
+                return;
+            }
+        }
+    }
+}
+
+/// What a job orders of a session; repeating an order is harmless.
+pub(crate) fn orders(job: &Job) -> Vec<Order> {
+    let limits = Order::Limits {
+        idle_timeout_seconds: job.spec.idle_timeout_seconds,
+        max_duration_seconds: Some(job.spec.max_duration_seconds),
+    };
+    match job.desired_state {
+        JobState::Recording => vec![limits],
+        JobState::Cancelled => vec![limits, Order::Cancel],
+        JobState::Stopped => {
+            let reason = match job.stop_reason {
+                None | Some(StopReason::StopRequested) => recorder_media::StopReason::StopRequested,
+                Some(StopReason::Deleted) => recorder_media::StopReason::Deleted,
+            };
+            vec![limits, Order::Stop(reason)]
+        }
+    }
+}

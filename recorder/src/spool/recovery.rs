@@ -1,0 +1,141 @@
+//! What an earlier process left in the spool: its state, its closed segments, and parts that are closed here.
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::path::Path;
+
+use bytes::Bytes;
+use recorder_media::{LedgerEntry, Manifest, MediaTime};
+use sha2::{Digest, Sha256};
+
+use super::{Folders, PART, ts_tail};
+use crate::manifest::{self, ManifestError};
+use crate::store::hex;
+use crate::wall;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RecoveryError {
+    #[error("failed to read the spool: {0}")]
+    Io(#[from] io::Error),
+    #[error("failed to read the spool's state: {0}")]
+    State(#[from] ManifestError),
+    #[error("the spool belongs to recording {0}")]
+    Foreign(String),
+}
+
+/// The manifest as an earlier process knew it; None: nothing was begun here.
+///
+/// # Errors
+/// When the state cannot be read or belongs to another recording.
+pub(crate) fn read_state(folders: &Folders, recording_id: &str) -> Result<Option<Manifest>, RecoveryError> {
+    let text = match fs::read(folders.state()) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let head = manifest::parse(&text)?;
+    if head.recording_id != recording_id {
+        return Err(RecoveryError::Foreign(head.recording_id));
+    }
+    let chunks = head
+        .chunks
+        .iter()
+        .map(|key| fs::read(folders.ledger().join(key)).map(Bytes::from))
+        .collect::<io::Result<Vec<Bytes>>>()?;
+    Ok(Some(head.into_manifest(&chunks)?))
+}
+
+/// Closes every part, enters into the ledger what it does not know yet, and clears away what storage has.
+///
+/// # Errors
+/// When the disk fails; a part without a whole unit of media is no failure, it is removed.
+pub(crate) fn adopt(folders: &Folders, manifest: &mut Manifest) -> io::Result<()> {
+    for name in names_with(folders, PART)? {
+        let base = name.trim_end_matches(".part").to_owned();
+        if close_part(folders, &base)? {
+            tracing::info!("closed a segment that an earlier process had open");
+        }
+    }
+    let mut files = names_with(folders, "ts")?;
+    files.sort();
+    for name in files {
+        match manifest.ledger.iter().find(|entry| entry.name == name) {
+            Some(entry) if entry.stored => fs::remove_file(folders.segment(&name))?,
+            Some(_) => {}
+            None => match entry_of(folders, &name, manifest)? {
+                Some(entry) => manifest.ledger.push(entry),
+                None => fs::remove_file(folders.segment(&name))?,
+            },
+        }
+    }
+    for entry in manifest.ledger.iter_mut().filter(|entry| !entry.stored && !entry.lost) {
+        entry.lost = !folders.segment(&entry.name).exists();
+    }
+    Ok(())
+}
+
+/// Cuts a part behind its last whole unit and gives it its final name; false: nothing worth keeping.
+fn close_part(folders: &Folders, name: &str) -> io::Result<bool> {
+    let path = folders.part(name);
+    let Some(tail) = ts_tail::scan(&fs::read(&path)?) else {
+        fs::remove_file(&path)?;
+        return Ok(false);
+    };
+    OpenOptions::new().write(true).open(&path)?.set_len(tail.keep as u64)?;
+    fs::rename(&path, folders.segment(name))?;
+    Ok(true)
+}
+
+/// The ledger entry of a segment that the state does not know, from its name and its content. None: it belongs to no known playlist.
+fn entry_of(folders: &Folders, name: &str, manifest: &mut Manifest) -> io::Result<Option<LedgerEntry>> {
+    let content = fs::read(folders.segment(name))?;
+    let (Some(tail), Some(epoch)) = (ts_tail::scan(&content), manifest.epoch_time) else { return Ok(None) };
+    let Some((base, digits)) = name.trim_end_matches(".ts").rsplit_once('_') else { return Ok(None) };
+    let playlist = format!("{base}.m3u8");
+    let Some(wall) = wall::parse_compact(digits) else { return Ok(None) };
+    let known = manifest.ledger.iter().filter(|entry| entry.playlist == playlist).map(|entry| entry.n + 1).max();
+    let Some(record) = manifest.playlists.iter_mut().find(|record| record.name == playlist) else { return Ok(None) };
+    let n = known.unwrap_or(0).max(record.continuation.next_n);
+    record.continuation.next_n = n + 1;
+    for (pid, counter) in tail.continuity_counters {
+        match record.continuation.continuity_counters.iter_mut().find(|(known, _)| *known == pid) {
+            Some(known) => known.1 = counter,
+            None => record.continuation.continuity_counters.push((pid, counter)),
+        }
+    }
+    let since_epoch = i64::try_from(wall.0.saturating_sub(epoch.0)).unwrap_or(i64::MAX);
+    Ok(Some(LedgerEntry {
+        playlist,
+        n,
+        name: name.to_owned(),
+        start: MediaTime::from_micros(since_epoch),
+        duration90k: tail.duration90k,
+        wall,
+        bytes: content.len() as u64,
+        sha256: hex(&Sha256::digest(&content)),
+        etag: String::new(),
+        stored: false,
+        lost: false,
+        // Whether it began with one is not known; one too many is harmless, one too few is not.
+        discontinuity: n > 0,
+        independent: true,
+        epoch: manifest.epoch,
+    }))
+}
+
+fn names_with(folders: &Folders, extension: &str) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for file in fs::read_dir(folders.segments())? {
+        let name = file?.file_name().to_string_lossy().into_owned();
+        if Path::new(&name).extension().is_some_and(|found| found == extension) {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+/// Bytes of media in the spool.
+pub(crate) fn used_bytes(folders: &Folders) -> u64 {
+    let Ok(files) = fs::read_dir(folders.segments()) else { return 0 };
+    files.filter_map(|file| file.ok()?.metadata().ok()).map(|facts| facts.len()).sum()
+}

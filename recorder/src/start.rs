@@ -1,0 +1,269 @@
+//! From a job to a running recording, and from its end to a result and an exit code.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use recorder_media::{Config, Input, Manifest, MediaKinds, ReportQuality, Resume, Session, StoreError, Tick};
+use recording_crds::codes::Code;
+use recording_crds::exit;
+use recording_crds::job::{Job, JobKind, JobState};
+use recording_crds::names;
+use recording_crds::recording::{ChannelProfile, Media};
+use recording_crds::report::ReportOutcome;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::Cli;
+use crate::connect::{self, Connector, EVENT_QUEUE};
+use crate::driver::{Driver, Ending, Progress, Sources};
+use crate::http::{self, Shown};
+use crate::job::{self, JobFile};
+use crate::manifest::{self, Identity};
+use crate::metrics::Metrics;
+use crate::outcome::{self, InitFailure};
+use crate::report::{self, Publisher};
+use crate::spool::{Folders, Spool, recovery};
+use crate::store::{self, StoreFailure};
+use crate::uploader::{DocumentWriter, Storage, Uploader};
+use crate::wall;
+
+/// Storage that cannot be reached at the start is tried for so long. Then a first attempt begins without it (media waits in the
+/// spool); a later one must know what its predecessor stored.
+const STORAGE_PATIENCE: Duration = Duration::from_secs(15);
+const STORAGE_RETRY: Duration = Duration::from_millis(500);
+/// Orders to a connector that has no time: beyond this they are dropped, the session repeats what matters.
+const CONNECT_ORDERS: usize = 64;
+
+/// Runs a job to its end; returns the exit code (contracts.md).
+pub(crate) async fn run(cli: &Cli) -> i32 {
+    let job = match job::read(&cli.job) {
+        Ok(job) => job,
+        Err(error) => {
+            let publisher = Publisher::new(0, 0);
+            return failed(cli, &publisher, InitFailure::new(Code::RecorderInit, error.to_string()));
+        }
+    };
+    let publisher = Publisher::new(job.attempt, job.generation);
+    match record(cli, &job, &publisher).await {
+        Ok(ending) => finish(cli, &publisher, ending),
+        Err(failure) => failed(cli, &publisher, failure),
+    }
+}
+
+fn failed(cli: &Cli, publisher: &Publisher, failure: InitFailure) -> i32 {
+    tracing::error!(code = %failure.code, "{}", failure.message);
+    publisher.finish(Some(ReportOutcome::new(failure.code, failure.message, false, true)));
+    conclude(cli, publisher, exit::RESULT)
+}
+
+fn finish(cli: &Cli, publisher: &Publisher, ended: Ended) -> i32 {
+    let code = match ended.ending {
+        Ending::Abandoned => None,
+        Ending::Failed(why) => Some((Code::RecorderFailed, why)),
+        Ending::Finished { outcome, reason } => outcome::code(outcome, reason.as_ref()),
+    };
+    let last_word = code.as_ref().map(|(code, message)| outcome::report(*code, message, &ended.report));
+    publisher.finish(last_word);
+    tracing::info!(code = code.as_ref().map_or("Interrupted", |(code, _)| code.as_str()), "ended");
+    conclude(cli, publisher, if code.is_some() { exit::RESULT } else { exit::INTERRUPTED })
+}
+
+fn conclude(cli: &Cli, publisher: &Publisher, code: i32) -> i32 {
+    match report::write_termination_message(&cli.termination_log, &publisher.current()) {
+        Ok(()) => code,
+        Err(error) => {
+            tracing::error!(%error, "failed to write the result");
+            exit::CANNOT_WRITE_RESULT
+        }
+    }
+}
+
+struct Ended {
+    ending: Ending,
+    report: recorder_media::Report,
+}
+
+async fn record(cli: &Cli, job: &Job, publisher: &Publisher) -> Result<Ended, InitFailure> {
+    let metrics = Arc::new(Metrics::new().map_err(|error| internal("set up metrics", &error))?);
+    if cli.listen != "none" {
+        let shown = Shown { publisher: publisher.clone(), metrics: metrics.clone() };
+        http::serve(&cli.listen, shown).await.map_err(|error| internal("listen", &error))?;
+    }
+    let connector = connector(job)?;
+    let identity = Identity {
+        stem: job.stem.clone(),
+        recording_id: job.recording_id.clone(),
+        channel: job.spec.channel.name.clone(),
+        app_id: job.spec.channel.app_id.clone(),
+    };
+    let storage = Arc::new(Storage {
+        store: store::open(job).await?,
+        manifest_key: names::manifest_key(&job.stem),
+        attempt: u32::try_from(job.attempt).unwrap_or(1),
+    });
+    let folders = Folders::new(&cli.spool);
+    folders.create().map_err(|error| internal("create the spool", &error))?;
+    let resume = resume(job, &folders, &storage).await?;
+    let origin = Instant::now();
+    let session = Session::new(config(job, resume), Tick(0), wall::now());
+    let etag = claim(job, &storage, &identity, &session).await?;
+
+    let (results, taken) = mpsc::unbounded_channel();
+    let spool = Spool::start(folders, job.spool_bytes, results.clone()).map_err(|error| internal("start the spool", &error))?;
+    let uploader = Uploader::start(storage, etag, results.clone());
+    let (orders, events, cancel) = join(connector);
+    let driver = Driver {
+        session,
+        origin,
+        identity,
+        spool,
+        uploader,
+        orders,
+        publisher: publisher.clone(),
+        metrics,
+        state: Progress::default(),
+    };
+    let jobs = first_orders(cli, job, &results);
+    let ended = driver.run(Sources { events, jobs, results: taken }).await;
+    cancel.cancel();
+    Ok(Ended { ending: ended.0, report: ended.1 })
+}
+
+fn internal(what: &str, error: &dyn std::fmt::Display) -> InitFailure {
+    InitFailure::new(Code::RecorderInit, format!("failed to {what}: {error}"))
+}
+
+/// None for a Close job: it joins nothing.
+fn connector(job: &Job) -> Result<Option<Box<dyn Connector>>, InitFailure> {
+    if job.kind == JobKind::Close {
+        return Ok(None);
+    }
+    let secrets = connect::Secrets::read(job).map_err(|error| internal("read the channel's secrets", &error))?;
+    let invalid = |error: connect::BuildError| InitFailure::new(Code::InvalidParameter, error.to_string());
+    connect::build(job, secrets).map(Some).map_err(invalid)
+}
+
+type Joined = (mpsc::Sender<connect::ConnectOrder>, mpsc::Receiver<connect::Stamped<connect::Event>>, CancellationToken);
+
+fn join(connector: Option<Box<dyn Connector>>) -> Joined {
+    let (orders, taken) = mpsc::channel(CONNECT_ORDERS);
+    let (events_in, events) = mpsc::channel(EVENT_QUEUE);
+    let cancel = CancellationToken::new();
+    if let Some(connector) = connector {
+        tokio::spawn(connector.run(events_in, taken, cancel.clone()));
+    }
+    (orders, events, cancel)
+}
+
+/// A Close job stops at once; what the job file says later is watched.
+fn first_orders(cli: &Cli, job: &Job, results: &mpsc::UnboundedSender<Input>) -> mpsc::Receiver<Job> {
+    let mut now = job.clone();
+    if now.kind == JobKind::Close && now.desired_state == JobState::Recording {
+        now.desired_state = JobState::Stopped;
+    }
+    for order in job::orders(&now) {
+        // The receiver is alive: the driver takes it next.
+        let _ = results.send(Input::Order(order));
+    }
+    let (sender, jobs) = mpsc::channel(1);
+    tokio::spawn(JobFile::new(cli.job.clone(), job).watch(sender));
+    jobs
+}
+
+fn config(job: &Job, resume: Option<Manifest>) -> Config {
+    Config {
+        stem: job.stem.clone(),
+        attempt: u32::try_from(job.attempt).unwrap_or(1),
+        media: match job.spec.media {
+            Media::AudioVideo => MediaKinds::AudioVideo,
+            Media::Audio => MediaKinds::Audio,
+            Media::Video => MediaKinds::Video,
+        },
+        segment_seconds: u32::try_from(job.spec.hls.segment_seconds).unwrap_or(15),
+        idle_timeout_seconds: job.spec.idle_timeout_seconds,
+        max_duration_seconds: Some(job.spec.max_duration_seconds),
+        drain_timeout_seconds: job.spec.drain_timeout_seconds,
+        idle_counts_publishers: job.spec.channel.profile == ChannelProfile::LiveBroadcasting,
+        report_quality: ReportQuality::Sender,
+        resume: resume.map(|manifest| Resume { manifest }),
+    }
+}
+
+/// What is known of this recording, by the spool or, without one, by storage.
+async fn resume(job: &Job, folders: &Folders, storage: &Storage) -> Result<Option<Manifest>, InitFailure> {
+    let unreadable = |error: &dyn std::fmt::Display| InitFailure::new(Code::RecorderInit, error.to_string());
+    let spooled = recovery::read_state(folders, &job.recording_id).map_err(|error| unreadable(&error))?;
+    if let Some(mut manifest) = spooled {
+        recovery::adopt(folders, &mut manifest).map_err(|error| unreadable(&error))?;
+        return Ok(Some(manifest));
+    }
+    let Some(mut manifest) = stored_manifest(job, storage).await? else { return Ok(None) };
+    for entry in manifest.ledger.iter_mut().filter(|entry| !entry.stored && !entry.lost) {
+        // It was in a spool that is gone, unless its upload was under way.
+        match patiently(job, || storage.store.fetch(&entry.name)).await? {
+            Some(Some(found)) => (entry.stored, entry.etag) = (true, found.etag),
+            _ => entry.lost = true,
+        }
+    }
+    Ok(Some(manifest))
+}
+
+async fn stored_manifest(job: &Job, storage: &Storage) -> Result<Option<Manifest>, InitFailure> {
+    let Some(Some(found)) = patiently(job, || storage.store.fetch(&storage.manifest_key)).await? else {
+        return Ok(None);
+    };
+    let unreadable = |error: manifest::ManifestError| InitFailure::new(Code::RecorderInit, error.to_string());
+    let head = manifest::parse(&found.body).map_err(unreadable)?;
+    let mut chunks = Vec::with_capacity(head.chunks.len());
+    for key in &head.chunks {
+        match patiently(job, || storage.store.fetch(key)).await? {
+            Some(Some(chunk)) => chunks.push(chunk.body),
+            _ => return Err(InitFailure::new(Code::RecorderInit, "a ledger chunk that the manifest names is not in storage")),
+        }
+    }
+    head.into_manifest(&chunks).map(Some).map_err(unreadable)
+}
+
+/// Writes the manifest under our epoch before anything else: fences an older attempt, and shows that storage takes what we write.
+async fn claim(job: &Job, storage: &Arc<Storage>, identity: &Identity, session: &Session) -> Result<Option<String>, InitFailure> {
+    let mut writer = DocumentWriter::new(storage.clone());
+    let rendered = manifest::render(identity, session.manifest());
+    let since = Instant::now();
+    loop {
+        let failure = match writer.put_manifest(rendered.clone()).await {
+            Ok(()) => return Ok(writer.etags.remove(&storage.manifest_key)),
+            Err(StoreError::Superseded) => StoreFailure::Conflict,
+            Err(StoreError::Refused(why)) => StoreFailure::Denied(why),
+            Err(StoreError::Retryable(why)) => StoreFailure::Retryable(why),
+        };
+        if !matches!(failure, StoreFailure::Retryable(_)) || (job.attempt > 1 && since.elapsed() > STORAGE_PATIENCE) {
+            return Err(failure.into());
+        }
+        if since.elapsed() > STORAGE_PATIENCE {
+            tracing::warn!("storage cannot be reached; recording begins without it");
+            return Ok(None);
+        }
+        tokio::time::sleep(STORAGE_RETRY).await;
+    }
+}
+
+/// Tries until storage answers. None: it does not, and a first attempt can do without.
+async fn patiently<T, F>(job: &Job, mut call: impl FnMut() -> F) -> Result<Option<T>, InitFailure>
+where
+    F: Future<Output = Result<T, StoreFailure>>,
+{
+    let since = Instant::now();
+    loop {
+        match call().await {
+            Ok(answer) => return Ok(Some(answer)),
+            Err(StoreFailure::Retryable(_)) if since.elapsed() < STORAGE_PATIENCE => {
+                tokio::time::sleep(STORAGE_RETRY).await;
+            }
+            Err(StoreFailure::Retryable(why)) if job.attempt == 1 => {
+                tracing::warn!(why, "storage cannot be reached at the start");
+                return Ok(None);
+            }
+            Err(failure) => return Err(failure.into()),
+        }
+    }
+}
