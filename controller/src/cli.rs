@@ -50,9 +50,6 @@ pub struct RunArgs {
     /// Watch only this namespace; may be given several times. Without it: all namespaces
     #[arg(long, value_name = "NAMESPACE")]
     pub watch_namespaces: Vec<String>,
-    /// Namespace of the Lease by which one controller of several leads; without it there is no election and only one may run
-    #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE")]
-    pub lease_namespace: Option<String>,
 }
 
 impl Cli {

@@ -1,4 +1,194 @@
-//! To be written.
-pub async fn run(_args: crate::cli::RunArgs) -> anyhow::Result<()> {
-    Ok(())
+//! The spine, and the wiring that drives it.
+
+mod sweep;
+
+use crate::cli::RunArgs;
+use crate::metrics::{self, Metrics};
+use crate::pod::Image;
+use crate::refusals::Refusals;
+use crate::report_store::ReportStore;
+use crate::reports::Listeners;
+use crate::{apply, observe, plan, validate};
+use anyhow::Context as _;
+use futures::channel::mpsc::UnboundedReceiver;
+use futures::{StreamExt, future};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
+use kube::runtime::controller::{Action, Config};
+use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::{Controller, WatchStreamExt, watcher};
+use kube::{Api, Client, ResourceExt};
+use recording_crds::{Recording, labels};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Recordings looked at at once.
+const CONCURRENCY: u16 = 16;
+/// After an error that concerns the moment.
+const RETRY: Duration = Duration::from_secs(5);
+/// After somebody else wrote first: the cache needs a moment.
+const RETRY_CONFLICT: Duration = Duration::from_millis(500);
+
+/// What a reconcile works with; no state of any recording that is not in the API server or the recorder.
+pub struct Context {
+    pub client: Client,
+    pub pods: Store<Pod>,
+    pub reports: ReportStore,
+    pub listeners: Listeners,
+    pub refusals: Refusals,
+    pub image: Image,
+    pub started: Timestamp,
+    pub events: Recorder,
+    pub metrics: Metrics,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").field("image", &self.image).field("started", &self.started).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("failed to {doing}: {source}")]
+    Kubernetes { doing: &'static str, source: kube::Error },
+    #[error("the pod {pod} belongs to somebody else; delete it, or name the Recording differently")]
+    NameTaken { pod: String },
+    #[error("the cache of pods has ended")]
+    CacheGone,
+}
+
+impl Error {
+    /// A bounded word for metrics.
+    pub fn category(&self) -> &'static str {
+        match self {
+            Error::Kubernetes { source: kube::Error::Api(status), .. } if status.is_conflict() => "conflict",
+            Error::Kubernetes { source: kube::Error::Api(status), .. } if status.is_forbidden() => "forbidden",
+            Error::Kubernetes { source: kube::Error::Api(_), .. } => "api",
+            Error::Kubernetes { .. } => "connection",
+            Error::NameTaken { .. } => "name_taken",
+            Error::CacheGone => "cache",
+        }
+    }
+}
+
+/// One look at one Recording: observe, validate, plan, apply.
+pub async fn reconcile(recording: Arc<Recording>, context: Arc<Context>) -> Result<Action, Error> {
+    let _timer = context.metrics.reconcile_duration.start_timer();
+    let now = Timestamp::now();
+    let seen = observe::observe(recording, &context).await?;
+    let validated = validate::validate(&seen.recording, now);
+    let plan = match &validated {
+        Ok(v) => plan::plan(v, &seen, now),
+        Err(rejection) => plan::rejected(rejection, &seen, now),
+    };
+    tracing::debug!(recording = %ObjectRef::from_obj(&*seen.recording), phase = ?plan.status.phase, wake = ?plan.wake, "planned");
+    let wake = apply::apply(&plan, validated.as_ref().ok(), &seen, &context).await?;
+    Ok(Action::requeue(wake))
+}
+
+fn on_error(recording: Arc<Recording>, error: &Error, context: Arc<Context>) -> Action {
+    context.metrics.reconcile_errors.with_label_values(&[error.category()]).inc();
+    if error.category() == "conflict" {
+        return Action::requeue(RETRY_CONFLICT);
+    }
+    tracing::warn!(recording = %ObjectRef::from_obj(&*recording), %error, "will be tried again");
+    Action::requeue(RETRY)
+}
+
+/// Runs until SIGTERM or Ctrl-C; recordings go on without us.
+pub async fn run(args: RunArgs) -> anyhow::Result<()> {
+    let client = Client::try_default().await.context("failed to find a cluster: run in a pod, or set KUBECONFIG")?;
+    let metrics = Metrics::new()?;
+    let scopes: Vec<Option<String>> = match args.watch_namespaces.as_slice() {
+        [] => vec![None],
+        names => names.iter().cloned().map(Some).collect(),
+    };
+    let scopes: Vec<Scope> = scopes.iter().map(|namespace| Scope::new(&client, namespace.as_deref(), &args, &metrics)).collect();
+    let caches = scopes.iter().map(|scope| scope.recordings.clone()).collect();
+    let server = metrics::serve(args.metrics_addr, metrics, caches).await?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), image = args.recorder_image, "watching Recordings");
+    let controllers = future::join_all(scopes.into_iter().map(Scope::run));
+    tokio::select! {
+        _ = controllers => Ok(()),
+        served = server => served.context("failed to serve metrics"),
+    }
+}
+
+/// All namespaces, or one: a controller with caches of its own.
+struct Scope {
+    recordings: Store<Recording>,
+    recordings_writer: reflector::store::Writer<Recording>,
+    pods_writer: reflector::store::Writer<Pod>,
+    recordings_api: Api<Recording>,
+    pods_api: Api<Pod>,
+    woken: UnboundedReceiver<ObjectRef<Recording>>,
+    context: Arc<Context>,
+}
+
+impl Scope {
+    fn new(client: &Client, namespace: Option<&str>, args: &RunArgs, metrics: &Metrics) -> Self {
+        let (recordings, recordings_writer) = reflector::store();
+        let (pods, pods_writer) = reflector::store();
+        let (wake, woken) = futures::channel::mpsc::unbounded();
+        let reports = ReportStore::default();
+        let context = Context {
+            client: client.clone(),
+            pods,
+            listeners: Listeners::new(reports.clone(), wake),
+            reports,
+            refusals: Refusals::default(),
+            image: Image { name: args.recorder_image.clone(), pull_policy: args.image_pull_policy.clone() },
+            started: Timestamp::now(),
+            events: Recorder::new(client.clone(), Reporter::from(labels::MANAGER)),
+            metrics: metrics.clone(),
+        };
+        Self {
+            recordings,
+            recordings_writer,
+            pods_writer,
+            recordings_api: api(client, namespace),
+            pods_api: api(client, namespace),
+            woken,
+            context: Arc::new(context),
+        }
+    }
+
+    async fn run(self) {
+        let sweeping = sweep::run(self.context.clone(), self.recordings.clone());
+        let everything = watcher::Config::default();
+        let ours = watcher::Config::default().labels(&format!("{}={}", labels::MANAGED_BY, labels::MANAGER));
+        let recordings = watcher(self.recordings_api, everything)
+            .default_backoff()
+            .modify(|recording| recording.managed_fields_mut().clear())
+            .reflect(self.recordings_writer)
+            .touched_objects();
+        let pods = watcher(self.pods_api, ours)
+            .default_backoff()
+            .modify(|pod| pod.managed_fields_mut().clear())
+            .reflect(self.pods_writer)
+            .touched_objects();
+        let reconciling = Controller::for_stream(recordings, self.recordings)
+            .with_config(Config::default().concurrency(CONCURRENCY))
+            .owns_stream(pods)
+            .reconcile_on(self.woken)
+            .shutdown_on_signal()
+            .run(reconcile, on_error, self.context)
+            .for_each(|_| future::ready(()));
+        tokio::select! {
+            () = reconciling => {}
+            () = sweeping => {}
+        }
+    }
+}
+
+fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
 }

@@ -10,14 +10,19 @@
 //! `plan` is the product: a pure function from what is seen to what to do. `validate`, `job`, `status` and `manifest` know
 //! nothing of a cluster and carry local mode too.
 
+mod apply;
 pub mod cli;
 pub mod controller;
+pub mod events;
 pub mod job;
 pub mod local;
 pub mod logging;
 pub mod manifest;
+pub mod metrics;
+mod observe;
 pub mod plan;
 pub mod pod;
+pub mod refusals;
 pub mod report_store;
 pub mod reports;
 pub mod seen;

@@ -109,6 +109,15 @@ impl Listeners {
         self.leave(pod_uid);
         self.store.forget(pod_uid);
     }
+
+    /// Forgets the pods that are not there any more; nobody says so of a pod that was deleted by force.
+    pub fn retain(&self, is_there: impl Fn(&str) -> bool) {
+        let gone: Vec<String> = {
+            let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+            tasks.keys().filter(|uid| !is_there(uid)).cloned().collect()
+        };
+        gone.iter().for_each(|uid| self.forget(uid));
+    }
 }
 
 struct Listener {

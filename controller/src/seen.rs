@@ -48,8 +48,6 @@ pub struct PodSeen {
     pub name: String,
     pub uid: String,
     pub attempt: i32,
-    /// Owned by this very Recording (by uid), not by a namesake that was deleted.
-    pub ours: bool,
     pub ip: Option<String>,
     pub node: Option<String>,
     pub created: Option<Timestamp>,
@@ -95,14 +93,13 @@ pub struct Ended {
 }
 
 impl PodSeen {
-    pub fn of(pod: &Pod, owner_uid: &str) -> Self {
+    pub fn of(pod: &Pod) -> Self {
         let status = pod.status.clone().unwrap_or_default();
         let recorder = recorder_status(&status).cloned().unwrap_or_default();
         Self {
             name: pod.name_any(),
             uid: pod.uid().unwrap_or_default(),
             attempt: pod.labels().get(labels::ATTEMPT).and_then(|n| n.parse().ok()).unwrap_or(0),
-            ours: pod.owner_references().iter().any(|owner| owner.uid == owner_uid),
             ip: status.pod_ip.clone(),
             node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
             created: pod.creation_timestamp().map(|t| t.0),
