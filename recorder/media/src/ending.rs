@@ -5,6 +5,9 @@ use crate::{MediaTime, Order, Outcome, Output, Session, StopReason, Tick};
 /// After the drain time-out playlists and manifest have this long for their last state.
 const LAST_PUTS_US: u64 = 10_000_000;
 
+/// SIGTERM: Kubernetes' default grace of 30 s holds this, the last puts and the exit. What is not stored stays in the spool or is adopted.
+const INTERRUPTED_DRAIN_US: u64 = 15_000_000;
+
 #[derive(Debug)]
 pub(crate) struct Ending {
     pub outcome: Outcome,
@@ -115,8 +118,11 @@ impl Session {
 
     fn drain_deadline(&self, ending: &Ending) -> Tick {
         let timeout = u64::from(self.config.drain_timeout_seconds) * 1_000_000;
-        // Cancelled: what is not stored by now is not wanted.
-        ending.since.after(if ending.outcome == Outcome::Cancelled { 0 } else { timeout })
+        ending.since.after(match ending.outcome {
+            Outcome::Cancelled => 0, // what is not stored by now is not wanted
+            Outcome::Interrupted => INTERRUPTED_DRAIN_US.min(timeout),
+            _ => timeout,
+        })
     }
 
     pub(crate) fn check_ending(&mut self, now: Tick) {
@@ -216,6 +222,9 @@ impl Session {
         if !self.store.playlists_are_settled() && !hurry {
             return;
         }
+        if !self.store.playlists_are_settled() {
+            self.fail_to_store();
+        }
         let asked = self.ending.as_mut().is_some_and(|e| std::mem::replace(&mut e.manifest_asked, true));
         if !asked {
             self.manifest.outcome = self.ending.as_ref().map(|e| e.outcome);
@@ -232,16 +241,22 @@ impl Session {
         if failed && !interrupted {
             let lost = self.store.give_up(&mut self.manifest);
             lost.into_iter().for_each(|entry| self.segment_lost(entry));
+            self.fail_to_store();
         }
-        self.store.end_playlists(!interrupted);
+        self.store.end_playlists(now, !interrupted);
         let timeout = u64::from(self.config.drain_timeout_seconds) * 1_000_000;
         if let Some(ending) = &mut self.ending {
-            if failed && !matches!(outcome, Outcome::Interrupted | Outcome::Cancelled) {
-                ending.outcome = Outcome::UploaderFailed;
-            }
             // In good time the puts may use what is left of it; always at least the last ones' due.
             let whole = ending.since.after(timeout);
             ending.last_puts = Some(if failed { now.after(LAST_PUTS_US) } else { whole.max(now.after(LAST_PUTS_US)) });
+        }
+    }
+
+    /// Something that should be in storage is not. An interrupted or cancelled recording makes no such promise.
+    fn fail_to_store(&mut self) {
+        let promised = |e: &&mut Ending| !matches!(e.outcome, Outcome::Interrupted | Outcome::Cancelled);
+        if let Some(ending) = self.ending.as_mut().filter(promised) {
+            ending.outcome = Outcome::UploaderFailed;
         }
     }
 

@@ -319,12 +319,13 @@ impl Store {
     }
 
     /// The last state of every playlist is written, with ENDLIST unless another attempt goes on.
-    pub(crate) fn end_playlists(&mut self, endlist: bool) {
+    pub(crate) fn end_playlists(&mut self, now: Tick, endlist: bool) {
         self.urgent = true;
+        (self.manifest.attempts, self.manifest.not_before) = (0, now);
         for listing in self.listings.values_mut().filter(|l| !l.text.is_empty()) {
             listing.object.dirty |= endlist;
             listing.ended = endlist;
-            listing.object.attempts = 0;
+            (listing.object.attempts, listing.object.not_before) = (0, now);
         }
     }
 

@@ -78,7 +78,7 @@ impl Simulation {
             let other = self.guests[1 - guest].camera;
             // Both guests' microphones are told apart by who published them.
             let gone: Vec<u32> = keys.into_iter().filter(|k| Some(*k) != other && self.owner(*k) == guest).collect();
-            gone.into_iter().for_each(|k| drop(self.world.publishers.remove(&k)));
+            self.world.publishers.retain(|k, _| !gone.contains(k));
             self.world.room.input(Input::Left { participant });
             self.guests[guest] = Guest::default();
         }
@@ -144,7 +144,8 @@ impl Simulation {
         self.world.room.storage.failing = 0;
         self.world.room.input(Input::Order(Order::Stop(StopReason::StopRequested)));
         self.world.run_ms(60_000);
-        assert_eq!(self.world.room.finished, Some(Outcome::StopRequested));
+        // Empty at that moment: the idle time-out may have come first.
+        assert!(matches!(self.world.room.finished, Some(Outcome::StopRequested | Outcome::NoUsers)));
         self.check();
         let manifest = self.world.room.session.manifest();
         for (name, text) in &self.world.room.playlists {
