@@ -106,9 +106,8 @@ impl Code {
 /// CRC-16/CCITT-FALSE.
 #[must_use]
 pub fn crc16(data: &[u8]) -> u16 {
-    data.iter().fold(0xFFFF, |crc, byte| {
-        (0..8).fold(crc ^ u16::from(*byte) << 8, |c, _| if c & 0x8000 != 0 { c << 1 ^ 0x1021 } else { c << 1 })
-    })
+    data.iter()
+        .fold(0xFFFF, |crc, byte| (0..8).fold(crc ^ u16::from(*byte) << 8, |c, _| if c & 0x8000 != 0 { c << 1 ^ 0x1021 } else { c << 1 }))
 }
 
 /// Left edge of column `c` (0..=16) of a picture `w` wide; even, so that chroma has the same edges.

@@ -47,10 +47,11 @@ pub struct Player {
 
 impl Default for Player {
     fn default() -> Self {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("player");
+        let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let workspace = tests.parent().unwrap_or(tests);
         Self {
-            script: source.join("player.mjs"),
-            node_modules: source.join("../../target/tools/player/node_modules"),
+            script: tests.join("player/player.mjs"),
+            node_modules: workspace.join("target/player/node_modules"),
             chromium: "/usr/bin/chromium".into(),
             rate: 1.0,
         }

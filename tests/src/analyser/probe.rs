@@ -119,7 +119,12 @@ pub fn extinf_matches_decoded(playlist: &Playlist) -> Result<Vec<ExtinfCheck>> {
             Some(next) => (next.0 as f64, EXTINF_TOLERANCE_MS),
             None => (last as f64 + mean_step(&report, i, pid), LAST_EXTINF_TOLERANCE_MS),
         };
-        out.push(ExtinfCheck { uri: segment.uri.clone(), extinf: segment.duration, decoded: (end - first as f64) / 90_000.0, tolerance_ms });
+        out.push(ExtinfCheck {
+            uri: segment.uri.clone(),
+            extinf: segment.duration,
+            decoded: (end - first as f64) / 90_000.0,
+            tolerance_ms,
+        });
     }
     Ok(out)
 }

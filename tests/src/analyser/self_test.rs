@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 
 const FPS: u32 = 15;
 const SECONDS: u32 = 12;
+/// Of whom; its tone and beep lie in the middle of their ladders.
 const ID: u8 = 5;
 
 /// A folder that goes away with the test.
@@ -64,11 +65,62 @@ impl Stimulus {
             .collect();
         std::fs::write(&pcm, sound).unwrap();
         let size = format!("{w}x{h}");
-        ffmpeg(folder, &["-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", &size, "-r", &FPS.to_string(), "-i", "v.yuv",
-            "-f", "s16le", "-ar", "48000", "-ac", "1", "-i", "a.s16", "-map", "0:v", "-map", "1:a",
-            "-c:v", "libx264", "-preset", "veryfast", "-bf", "0", "-b:v", "500k", "-g", &(FPS * 4).to_string(), "-sc_threshold", "0",
-            "-threads", "1", "-c:a", "aac", "-b:a", "64k",
-            "-f", "hls", "-hls_time", "4", "-hls_list_size", "0", "-hls_playlist_type", "event", "-hls_segment_filename", "s%03d.ts", "x.m3u8"]);
+        ffmpeg(
+            folder,
+            &[
+                "-f",
+                "rawvideo",
+                "-pix_fmt",
+                "yuv420p",
+                "-s",
+                &size,
+                "-r",
+                &FPS.to_string(),
+                "-i",
+                "v.yuv",
+                "-f",
+                "s16le",
+                "-ar",
+                "48000",
+                "-ac",
+                "1",
+                "-i",
+                "a.s16",
+                "-map",
+                "0:v",
+                "-map",
+                "1:a",
+                "-c:v",
+                "libx264",
+                "-preset",
+                "veryfast",
+                "-bf",
+                "0",
+                "-b:v",
+                "500k",
+                "-g",
+                &(FPS * 4).to_string(),
+                "-sc_threshold",
+                "0",
+                "-threads",
+                "1",
+                "-c:a",
+                "aac",
+                "-b:a",
+                "64k",
+                "-f",
+                "hls",
+                "-hls_time",
+                "4",
+                "-hls_list_size",
+                "0",
+                "-hls_playlist_type",
+                "event",
+                "-hls_segment_filename",
+                "s%03d.ts",
+                "x.m3u8",
+            ],
+        );
         Playlist::read(folder).unwrap()
     }
 
@@ -80,7 +132,13 @@ impl Stimulus {
 }
 
 fn ffmpeg(folder: &Path, args: &[&str]) {
-    let run = Command::new("ffmpeg").args(["-v", "error", "-nostdin", "-y"]).args(args).current_dir(folder).stdin(Stdio::null()).output().unwrap();
+    let run = Command::new("ffmpeg")
+        .args(["-v", "error", "-nostdin", "-y"])
+        .args(args)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
 }
 
@@ -157,12 +215,75 @@ fn drift_is_measured() {
     assert!((offsets.drift_ppm + 1000.0).abs() < 60.0, "{offsets:?}");
 }
 
+/// What a real publisher's sound goes through: Opus at a speech bit rate. The lowest and the highest beep.
+#[test]
+fn opus_on_the_way_keeps_beeps_and_tone() {
+    for id in [0, block_code::IDENTITIES - 1] {
+        let folder = Folder::new(&format!("opus{id}"));
+        let sound: Vec<u8> = (0..u64::from(SAMPLE_RATE * SECONDS)).flat_map(|i| sample(id, i).to_le_bytes()).collect();
+        std::fs::write(folder.0.join("a.s16"), sound).unwrap();
+        ffmpeg(
+            &folder.0,
+            &["-f", "s16le", "-ar", "48000", "-ac", "1", "-i", "a.s16", "-c:a", "libopus", "-b:a", "32k", "-application", "voip", "a.ogg"],
+        );
+        ffmpeg(
+            &folder.0,
+            &[
+                "-i",
+                "a.ogg",
+                "-c:a",
+                "aac",
+                "-b:a",
+                "64k",
+                "-f",
+                "hls",
+                "-hls_playlist_type",
+                "vod",
+                "-hls_segment_filename",
+                "o%d.ts",
+                "x.m3u8",
+            ],
+        );
+        let audio = content::audio(&Playlist::read(&folder.0).unwrap(), &[id]).unwrap();
+        let voice = &audio.voices[&id];
+        assert_eq!((voice.beeps.len(), voice.holes.len()), (SECONDS as usize, 0), "{id}: {voice:?}");
+        // The muxer chose the first PTS; the beeps must keep their distance of one second.
+        for (k, beep) in voice.beeps.iter().enumerate().skip(1) {
+            assert!((beep.at - voice.beeps[1].at - (k as f64 - 1.0)).abs() < 0.001, "{id}: {voice:?}");
+        }
+    }
+}
+
 #[test]
 fn silence_and_a_missing_tone_are_found() {
     let folder = Folder::new("silence");
     let list = Stimulus::default().record(&folder.0);
-    ffmpeg(&folder.0, &["-i", "x.m3u8", "-c:v", "copy", "-af", "volume=0:enable='between(t,5.5,5.8)'", "-c:a", "aac", "-b:a", "64k",
-        "-f", "hls", "-hls_time", "4", "-hls_list_size", "0", "-hls_playlist_type", "event", "-hls_segment_filename", "q%03d.ts", "quiet.m3u8"]);
+    ffmpeg(
+        &folder.0,
+        &[
+            "-i",
+            "x.m3u8",
+            "-c:v",
+            "copy",
+            "-af",
+            "volume=0:enable='between(t,5.5,5.8)'",
+            "-c:a",
+            "aac",
+            "-b:a",
+            "64k",
+            "-f",
+            "hls",
+            "-hls_time",
+            "4",
+            "-hls_list_size",
+            "0",
+            "-hls_playlist_type",
+            "event",
+            "-hls_segment_filename",
+            "q%03d.ts",
+            "quiet.m3u8",
+        ],
+    );
     let audio = content::audio(&Playlist::read(list.path.with_file_name("quiet.m3u8")).unwrap(), &[ID, ID + 1]).unwrap();
     let holes = &audio.voices[&ID].holes;
     assert!(holes.len() == 1 && (holes[0].end - holes[0].start - 0.3).abs() <= 0.06, "{holes:?}");
@@ -176,10 +297,15 @@ fn a_change_of_size_and_filler_are_counted_apart() {
     let (a, b) = (Folder::new("size"), Folder::new("size-small"));
     let big = Stimulus { numbers: (0..60).collect(), ..Stimulus::default() }.record(&a.0);
     let small = Stimulus { size: (320, 180), numbers: (60..120).collect(), ..Stimulus::default() }.record(&b.0);
-    ffmpeg(&a.0, &["-f", "lavfi", "-i", "color=black:s=320x180:r=1:d=3", "-c:v", "libx264", "-output_ts_offset", "20", "-f", "mpegts", "f.ts"]);
+    ffmpeg(
+        &a.0,
+        &["-f", "lavfi", "-i", "color=black:s=320x180:r=1:d=3", "-c:v", "libx264", "-output_ts_offset", "20", "-f", "mpegts", "f.ts"],
+    );
     std::fs::copy(&small.segments[0].path, a.0.join("small.ts")).unwrap();
     let first = &big.segments[0].uri;
-    let text = format!("#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:4\n#EXTINF:4.0,\n{first}\n#EXT-X-DISCONTINUITY\n#EXTINF:3.0,\nf.ts\n#EXT-X-DISCONTINUITY\n#EXTINF:4.0,\nsmall.ts\n");
+    let text = format!(
+        "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:4\n#EXTINF:4.0,\n{first}\n#EXT-X-DISCONTINUITY\n#EXTINF:3.0,\nf.ts\n#EXT-X-DISCONTINUITY\n#EXTINF:4.0,\nsmall.ts\n"
+    );
     std::fs::write(a.0.join("mixed.m3u8"), text).unwrap();
     let list = Playlist::read(a.0.join("mixed.m3u8")).unwrap();
     let video = content::video(&list).unwrap();
@@ -210,8 +336,27 @@ fn a_lost_packet_and_a_moved_clock_are_faults_of_the_stream() {
 fn a_tile_is_read_out_of_a_composite() {
     let folder = Folder::new("tile");
     let list = Stimulus { numbers: (0..30).collect(), ..Stimulus::default() }.record(&folder.0);
-    ffmpeg(&folder.0, &["-i", "x.m3u8", "-an", "-vf", "scale=214:120,pad=640:360:100:50:gray", "-c:v", "libx264", "-preset", "veryfast",
-        "-f", "hls", "-hls_playlist_type", "vod", "-hls_segment_filename", "t%03d.ts", "tile.m3u8"]);
+    ffmpeg(
+        &folder.0,
+        &[
+            "-i",
+            "x.m3u8",
+            "-an",
+            "-vf",
+            "scale=214:120,pad=640:360:100:50:gray",
+            "-c:v",
+            "libx264",
+            "-preset",
+            "veryfast",
+            "-f",
+            "hls",
+            "-hls_playlist_type",
+            "vod",
+            "-hls_segment_filename",
+            "t%03d.ts",
+            "tile.m3u8",
+        ],
+    );
     let list = Playlist::read(list.path.with_file_name("tile.m3u8")).unwrap();
     let place = block_code::Rect { x: 100, y: 50, width: 214, height: 120 };
     let tiles = content::tiles(&list, &[Some(place), None]).unwrap();
@@ -224,6 +369,6 @@ fn garbage_is_an_error_and_not_a_report() {
     let folder = Folder::new("garbage");
     let file = folder.0.join("g.ts");
     std::fs::write(&file, vec![0x55; 188 * 20]).unwrap();
-    assert!(decode::pictures(&[file.clone()], |_| Ok(())).is_err());
+    assert!(decode::pictures(std::slice::from_ref(&file), |_| Ok(())).is_err());
     assert!(!ts::inspect(&[file], &[]).unwrap().faults.is_empty());
 }
