@@ -20,6 +20,7 @@ mod clock;
 mod delay_line;
 mod ending;
 mod filler;
+mod gaps;
 mod h264;
 pub mod input;
 mod lane;

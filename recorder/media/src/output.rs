@@ -41,9 +41,9 @@ pub enum AudioOp {
         samples: i32,
         over: u32,
     },
-    /// After a resume: feed 1024 samples of silence and drop what precedes PTS 0.
+    /// Reserved, never sent: the session itself leaves out frames that begin before their stay (the encoder's priming among them).
     Prime,
-    /// Flush the encoder: the last frames.
+    /// Flush the encoder: the last frames. The last operation of a playlist; pauses in between are bridged with silence, not with a new encoder.
     Finish,
 }
 

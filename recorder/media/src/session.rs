@@ -8,7 +8,7 @@ use crate::store::Store;
 use crate::track::Track;
 use crate::ts::Streams;
 use crate::{
-    Continuation, Gap, GapReason, Input, Manifest, MediaKinds, MediaTime, Output, ParticipantKey, PlaylistKey, PlaylistRecord, RtpPacket,
+    Continuation, GapReason, Input, Manifest, MediaKinds, MediaTime, Output, ParticipantKey, PlaylistKey, PlaylistRecord, RtpPacket,
     SegmentKey, SenderReport, Tick, TrackKey, WallMicros,
 };
 use std::collections::{BTreeMap, VecDeque};
@@ -27,8 +27,6 @@ const REPORT_WAIT_US: u64 = 8_000_000;
 const BEFORE_ARRIVAL_US: i64 = 500_000;
 /// Lines are looked at this often.
 const PUMP_US: u64 = 50_000;
-/// Gaps of one reason closer than this are one gap.
-const SAME_GAP_90K: i64 = MediaTime::PER_SECOND;
 
 /// See the crate's documentation for the loop that drives it.
 #[derive(Debug)]
@@ -226,12 +224,6 @@ impl Session {
         }
     }
 
-    pub(crate) fn segment_lost(&mut self, entry: usize) {
-        let entry = &self.manifest.ledger[entry];
-        let (start, end, name) = (entry.start, MediaTime(entry.start.0 + entry.duration90k), entry.playlist.clone());
-        self.gap(start, end, GapReason::SegmentLost, Some(name));
-    }
-
     fn pump_if_due(&mut self, now: Tick) -> bool {
         let due = self.last_pump.is_none_or(|last| now.since(last) >= PUMP_US);
         let urgent = self.ending.as_ref().is_some_and(|e| !e.closed && now >= self.last_line_wake(e));
@@ -375,17 +367,6 @@ impl Session {
             self.manifest.playlists[record].continuation =
                 Continuation { continuity_counters: segments.counters(), next_n: segments.next_n() };
         }
-    }
-
-    /// Books a hole; one that follows closely on another of its kind makes it longer.
-    pub(crate) fn gap(&mut self, start: MediaTime, end: MediaTime, reason: GapReason, playlist: Option<String>) {
-        let same = |g: &&mut Gap| g.reason == reason && g.playlist == playlist && !g.open;
-        let last = self.manifest.gaps.iter_mut().rev().find(same);
-        match last.filter(|g| start.0 <= g.start.0 + g.duration90k + SAME_GAP_90K && start >= g.start) {
-            Some(gap) => gap.duration90k = gap.duration90k.max(end.0 - gap.start.0),
-            None => self.manifest.gaps.push(Gap { start, duration90k: end.0 - start.0, reason, playlist, open: false }),
-        }
-        self.store.manifest_changed();
     }
 
     fn ask_for_keyframes(&mut self, now: Tick) {

@@ -390,3 +390,48 @@ fn packet_table_golden() {
     let golden = include_str!("golden/packets.txt");
     assert_eq!(table.join("\n"), golden.trim_end(), "\n{}", table.join("\n"));
 }
+
+#[test]
+fn an_interrupted_recorder_does_not_wait_for_storage_that_is_down() {
+    let mut world = ann(config());
+    world.run_ms(9_000);
+    world.room.storage.failing = 100;
+    world.room.input(Input::Order(Order::Stop(StopReason::Interrupted)));
+    world.room.run_ms(26_000);
+    assert_eq!(world.room.finished, Some(Outcome::Interrupted));
+    let ledger = &world.room.session.manifest().ledger;
+    assert!(ledger.iter().any(|e| !e.stored && !e.lost), "the next attempt stores it");
+}
+
+#[test]
+fn a_camera_that_sends_nothing_is_asked_then_black_with_a_gap() {
+    let mut world = ann(config());
+    world.run_ms(8_000);
+    let camera = world.stop_sending(1);
+    world.run_ms(20_000);
+    world.add(Publisher { next: world.room.now, force_key: true, ..camera });
+    world.run_ms(6_000);
+    stop(&mut world);
+    let pictures = read(&world.room.data(0)).pictures();
+    let off = pictures.iter().position(|p| p.1.is_none()).expect("black came");
+    assert_eq!(pictures[off].0 - pictures[off - 1].0, 900_000, "the last picture held 10 s");
+    let gaps = &world.room.session.manifest().gaps;
+    assert_eq!(gaps.iter().map(|g| g.reason).collect::<Vec<_>>(), vec![GapReason::NoPicture]);
+    assert!(world.room.log.matches("RequestKeyframe").count() >= 16, "asked once a second");
+}
+
+#[test]
+fn a_full_spool_pauses_and_is_a_gap() {
+    let mut world = ann(config());
+    world.run_ms(8_000);
+    world.room.input(Input::SpoolFull(true));
+    world.run_ms(6_000);
+    world.room.input(Input::SpoolFull(false));
+    world.run_ms(8_000);
+    stop(&mut world);
+    let read = read(&world.room.data(0));
+    let jump = read.sounds().windows(2).map(|w| w[1].0 - w[0].0).max().expect("sounds");
+    assert!((jump - 540_000).abs() < 18_000, "{jump}");
+    let gaps = &world.room.session.manifest().gaps;
+    assert_eq!(gaps.iter().map(|g| (g.reason, g.duration90k)).collect::<Vec<_>>(), vec![(GapReason::DiskFull, 540_000)]);
+}
