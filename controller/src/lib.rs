@@ -14,6 +14,8 @@ mod apply;
 pub mod cli;
 pub mod controller;
 pub mod events;
+#[cfg(test)]
+mod fixture;
 pub mod job;
 pub mod local;
 pub mod logging;
