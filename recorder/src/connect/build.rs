@@ -7,7 +7,9 @@ use recording_crds::job::{Job, Room, roles};
 use recording_crds::recording::Media;
 
 use super::Connector;
+use super::livekit::{self, LiveKit, Wanted};
 use super::test_pattern::TestPattern;
+use super::token::{Credentials, Grant};
 
 /// What a channel needs and no job carries.
 #[derive(Clone, Default)]
@@ -31,6 +33,12 @@ impl std::fmt::Debug for Secrets {
 pub(crate) enum BuildError {
     #[error("failed to read {role}/{file}: {reason}")]
     Secret { role: &'static str, file: &'static str, reason: String },
+    #[error("channel.livekit.url: {0}")]
+    Url(#[from] livekit::AddressError),
+    #[error("channel.caBundle: {0}")]
+    Tls(String),
+    #[error("channel.livekit needs a token: spec.token.secretKeyRef or spec.token.apiKeySecretRef")]
+    NoToken,
     #[error("{field} is out of range")]
     Range { field: &'static str },
 }
@@ -74,11 +82,25 @@ fn text(role: &'static str, folder: &Path, file: &'static str) -> Result<String,
 pub(crate) fn build(job: &Job, secrets: Secrets) -> Result<Box<dyn Connector>, BuildError> {
     match &job.spec.channel.room {
         Room::TestPattern(pattern) => Ok(Box::new(test_pattern(pattern, job.spec.media)?)),
-        Room::Livekit { url } => {
-            let _ = (url, secrets);
-            Err(BuildError::Range { field: "livekit" })
-        }
+        Room::Livekit { url } => Ok(Box::new(livekit(job, url, secrets)?)),
     }
+}
+
+fn livekit(job: &Job, url: &str, secrets: Secrets) -> Result<LiveKit, BuildError> {
+    let credentials = match (secrets.token, secrets.api_key) {
+        (Some(token), _) => Credentials::ready(token),
+        (None, Some((api_key, api_secret))) => {
+            let (room, identity) = (job.spec.channel.name.clone(), job.spec.identity.clone());
+            Credentials::minted(Grant { api_key, api_secret, room, identity })
+        }
+        (None, None) => return Err(BuildError::NoToken),
+    };
+    Ok(LiveKit {
+        address: livekit::Address::parse(url)?,
+        tls: livekit::tls(secrets.ca_bundle.as_deref()).map_err(BuildError::Tls)?,
+        credentials,
+        wanted: Wanted { audio: job.spec.media != Media::Video, video: job.spec.media != Media::Audio },
+    })
 }
 
 fn test_pattern(pattern: &recording_crds::recording::TestPattern, media: Media) -> Result<TestPattern, BuildError> {

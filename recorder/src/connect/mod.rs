@@ -8,6 +8,7 @@ mod build;
 mod counters;
 mod formats;
 mod intake;
+mod livekit;
 
 mod media_engine;
 mod nack;
@@ -17,6 +18,7 @@ mod red;
 mod redact;
 mod sender_reports;
 mod test_pattern;
+mod token;
 
 use std::time::Instant;
 

@@ -1,0 +1,126 @@
+//! What to do when LiveKit says no, or says nothing: pure decisions.
+
+use std::time::Duration;
+
+use livekit_protocol::DisconnectReason;
+use livekit_protocol::leave_request::Action;
+
+use crate::connect::redact::redact;
+use crate::connect::{EndReason, Stage};
+
+/// Tries before the first connection.
+pub(crate) const CONNECT_WINDOW: Duration = Duration::from_secs(90);
+/// Tries after a lost one.
+pub(crate) const RECONNECT_WINDOW: Duration = Duration::from_secs(60);
+/// A lost signalling connection is resumed within this, or the server has forgotten us.
+pub(crate) const RESUME_WINDOW: Duration = Duration::from_secs(15);
+const BACKOFF_FIRST: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+
+/// How to go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Same membership, new WebSocket.
+    Resume,
+    /// New membership, new peer connection.
+    Rejoin,
+    /// As `Rejoin`, but nothing was missed: the room was closed because it was empty.
+    RejoinQuietly,
+    End(EndReason),
+}
+
+/// The server has sent LeaveRequest.
+pub(crate) fn after_leave(reason: DisconnectReason, action: Action) -> Next {
+    use DisconnectReason as R;
+    match reason {
+        R::ParticipantRemoved | R::UserRejected | R::UserUnavailable => {
+            Next::End(EndReason::RemovedFromChannel("the SFU removed the recorder from the room".into()))
+        }
+        R::RoomDeleted => Next::End(EndReason::RemovedFromChannel("the room was deleted".into())),
+        R::DuplicateIdentity => Next::End(EndReason::Superseded("another connection uses the recorder's identity".into())),
+        R::RoomClosed => Next::RejoinQuietly,
+        _ if action == Action::Resume => Next::Resume,
+        // ServerShutdown says "disconnect": but there may be another server, or the same one in a moment.
+        _ => Next::Rejoin,
+    }
+}
+
+/// The server has refused the WebSocket. None: it may take the next try.
+pub(crate) fn after_refusal(status: u16, body: &str, token_is_expired: bool, was_in_room: bool) -> Option<EndReason> {
+    let says = redact(body.trim());
+    match status {
+        401 if token_is_expired || body.contains("expired") => Some(EndReason::TokenExpired(format!("LiveKit refused the token: {says}"))),
+        401 | 403 => Some(EndReason::TokenInvalid(format!("LiveKit refused the token: {says}"))),
+        // The room is gone and may not be made by joining: after a closed room that is no reason to end, idle time decides.
+        404 if was_in_room => None,
+        400 | 404 => Some(EndReason::InvalidParameter(format!("LiveKit does not let the recorder into the room: {status} {says}"))),
+        _ => None,
+    }
+}
+
+/// No connection for too long.
+pub(crate) fn out_of_time(ever_connected: bool, quiet: bool, trouble: Duration, stage: Stage, message: &str) -> Option<EndReason> {
+    if !ever_connected {
+        let message = format!("no connection within {} s: {message}", CONNECT_WINDOW.as_secs());
+        return (trouble >= CONNECT_WINDOW).then_some(EndReason::ConnectError { stage, message });
+    }
+    let message = format!("no connection again within {} s: {message}", RECONNECT_WINDOW.as_secs());
+    (!quiet && trouble >= RECONNECT_WINDOW).then_some(EndReason::Disconnected(message))
+}
+
+/// Doubles from 0.1 to 5 s.
+pub(crate) fn backoff(failures: u32) -> Duration {
+    (BACKOFF_FIRST * (1 << failures.min(6))).min(BACKOFF_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_to_leave_has_its_answer() {
+        let removed = |next| matches!(next, Next::End(EndReason::RemovedFromChannel(_)));
+        assert!(removed(after_leave(DisconnectReason::ParticipantRemoved, Action::Disconnect)));
+        assert!(removed(after_leave(DisconnectReason::RoomDeleted, Action::Disconnect)));
+        let twice = after_leave(DisconnectReason::DuplicateIdentity, Action::Disconnect);
+        assert!(matches!(twice, Next::End(EndReason::Superseded(_))));
+        assert_eq!(after_leave(DisconnectReason::RoomClosed, Action::Disconnect), Next::RejoinQuietly);
+        assert_eq!(after_leave(DisconnectReason::ServerShutdown, Action::Disconnect), Next::Rejoin);
+        assert_eq!(after_leave(DisconnectReason::StateMismatch, Action::Reconnect), Next::Rejoin);
+        assert_eq!(after_leave(DisconnectReason::ConnectionTimeout, Action::Resume), Next::Resume);
+        assert_eq!(after_leave(DisconnectReason::UnknownReason, Action::Disconnect), Next::Rejoin);
+    }
+
+    #[test]
+    fn no_refusal_tells_the_token() {
+        let token = "eyJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJrZXkifQ.c2lnbmF0dXJlLW9mLWl0";
+        let bodies = [format!("invalid token: {token}, error: token is expired (exp)"), format!("{token}"), format!("x={token}&y")];
+        for status in [400, 401, 403, 404] {
+            for body in &bodies {
+                let reason = after_refusal(status, body, false, false).expect("an end");
+                let text = format!("{reason:?}");
+                assert!(token.split('.').all(|part| !text.contains(part)), "{text}");
+            }
+        }
+        assert!(matches!(after_refusal(401, &bodies[0], false, false), Some(EndReason::TokenExpired(_))));
+        assert!(matches!(after_refusal(401, "bad signature", true, false), Some(EndReason::TokenExpired(_))));
+        assert!(matches!(after_refusal(401, "bad signature", false, false), Some(EndReason::TokenInvalid(_))));
+    }
+
+    #[test]
+    fn what_may_get_better_is_tried_again() {
+        assert_eq!([429, 500, 502, 503].map(|status| after_refusal(status, "", false, false)), [None, None, None, None]);
+        assert!(matches!(after_refusal(404, "no room", false, false), Some(EndReason::InvalidParameter(_))));
+        assert_eq!(after_refusal(404, "no room", false, true), None);
+    }
+
+    #[test]
+    fn windows_and_backoff() {
+        let end = |ever, quiet, seconds| out_of_time(ever, quiet, Duration::from_secs(seconds), Stage::Signalling, "refused");
+        assert_eq!(end(false, false, 89), None);
+        assert!(matches!(end(false, false, 90), Some(EndReason::ConnectError { stage: Stage::Signalling, .. })));
+        assert_eq!((end(true, false, 59), end(true, true, 3600)), (None, None));
+        assert!(matches!(end(true, false, 60), Some(EndReason::Disconnected(_))));
+        assert_eq!((backoff(0), backoff(3), backoff(40)), (BACKOFF_FIRST, Duration::from_millis(800), BACKOFF_MAX));
+    }
+}
