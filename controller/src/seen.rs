@@ -105,7 +105,7 @@ impl PodSeen {
             created: pod.creation_timestamp().map(|t| t.0),
             deleting: pod.metadata.deletion_timestamp.as_ref().map(|t| t.0),
             container: container(&recorder, &status),
-            previous: recorder.last_state.as_ref().and_then(|s| s.terminated.as_ref()).map(ended),
+            previous: previous(&recorder),
             disruption: disruption(&status),
             evicted: status.reason.as_deref() == Some("Evicted"),
             ready: recorder.ready,
@@ -156,6 +156,12 @@ fn container(recorder: &ContainerStatus, status: &PodStatus) -> Container {
         Some(ContainerState { waiting: Some(w), .. }) => Container::Waiting { crash_loop: w.reason.as_deref() == Some("CrashLoopBackOff") },
         _ => Container::Waiting { crash_loop: false },
     }
+}
+
+/// The run before this one; between two runs it is the current state that tells of it.
+fn previous(recorder: &ContainerStatus) -> Option<Ended> {
+    let terminated = |state: &Option<ContainerState>| state.as_ref().and_then(|s| s.terminated.clone());
+    terminated(&recorder.state).or_else(|| terminated(&recorder.last_state)).as_ref().map(ended)
 }
 
 fn ended(terminated: &ContainerStateTerminated) -> Ended {

@@ -375,7 +375,7 @@ fn a_controllers_restart_in_mid_recording_plans_nothing() {
     let fresh = Observed { listening_since: at(25), ..observed(r.clone(), vec![pod(&v, 1)]) };
     let plan = planned(&fresh, 25);
     assert_eq!((plan.create.clone(), plan.orders.len(), plan.delete.len(), plan.release.len()), (None, 0, 0, 0));
-    assert_eq!(condition(&plan, c::RECORDING).0, "True");
+    assert_eq!(Some(&plan.status), fresh.recording.status.as_ref(), "nothing to write");
     let first = NewPod::first(1, JobKind::Record);
     assert_eq!(first.name(&v), "standup-0f8c2a3b-1");
 }

@@ -29,6 +29,7 @@ fn a_container_that_will_be_restarted_is_not_over() {
         let terminated = recorder(json!({"terminated": {"exitCode": code}}));
         let pod = seen(json!({"phase": phase, "containerStatuses": [terminated]}));
         assert_eq!(pod.is_over(), over, "{code} {phase}");
+        assert!(crate::plan::has_run(&pod), "{code} {phase}: it has run, whatever comes next");
     }
 }
 
