@@ -7,7 +7,7 @@ mod lost;
 use crate::job;
 use crate::pod::NewPod;
 use crate::report_store::Heard;
-use crate::seen::{Container, Observed, PodSeen, Refusal, Trouble};
+use crate::seen::{Container, Observed, PodSeen, Refusal};
 use crate::status::{self, Facts, SILENCE_SECONDS};
 use crate::validate::{Rejection, ValidatedRecording};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -296,8 +296,7 @@ fn order(v: &ValidatedRecording, pod: &PodSeen) -> Option<(String, Job)> {
     if pod.deleting.is_some() {
         return None;
     }
-    let kind = pod.job.as_deref().and_then(|text| Job::parse(text).ok()).map_or(JobKind::Record, |job| job.kind);
-    let job = job::build(v, pod.attempt, kind, job::pod_files(v));
+    let job = job::build(v, pod.attempt, pod.kind(), job::pod_files(v));
     (pod.job.as_deref() != Some(job.to_text().as_str())).then(|| (pod.name.clone(), job))
 }
 
@@ -351,14 +350,6 @@ fn finished(ttl: Option<u32>, seen: &Observed, status: RecordingStatus, now: Tim
 pub(crate) fn seconds_between(earlier: Timestamp, later: Timestamp) -> i64 {
     let between: SignedDuration = later.duration_since(earlier);
     between.as_secs()
-}
-
-/// For a message: what the API server said when it refused the pod.
-pub fn trouble_of(refusal: &Refusal) -> Option<&Trouble> {
-    match refusal {
-        Refusal::Trouble(trouble) => Some(trouble),
-        Refusal::NamespaceTerminating => None,
-    }
 }
 
 #[cfg(test)]

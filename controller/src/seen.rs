@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, Conta
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use recording_crds::codes::Code;
+use recording_crds::job::{Job, JobKind};
 use recording_crds::report::Report;
 use recording_crds::{Recording, labels};
 use std::sync::Arc;
@@ -120,6 +121,11 @@ impl PodSeen {
     /// No process of this pod is alive, or ever will be again.
     pub fn is_over(&self) -> bool {
         matches!(self.container, Container::Ended(_))
+    }
+
+    /// What it was created for.
+    pub fn kind(&self) -> JobKind {
+        self.job.as_deref().and_then(|text| Job::parse(text).ok()).map_or(JobKind::Record, |job| job.kind)
     }
 
     /// The final report, by the road of the termination message.

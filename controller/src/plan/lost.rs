@@ -17,7 +17,8 @@ pub(crate) const MEDIA_CLEARS_SECONDS: i64 = 300;
 
 /// The next step after an attempt is over; without a pod, whoever deleted it did not wait for the finalizer.
 pub(crate) fn next(v: &ValidatedRecording, status: &RecordingStatus, pod: Option<&PodSeen>, now: Timestamp) -> Step {
-    let counted = pod.is_some_and(|pod| !pod.was_disrupted() && !interrupted(pod));
+    // A foreground deletion makes the garbage collector delete every pod at once: closing is not tried for ever against it.
+    let counted = pod.is_some_and(|pod| pod.kind() == JobKind::Close || (!pod.was_disrupted() && !interrupted(pod)));
     follow(v, status, pod, counted, now)
 }
 

@@ -3,6 +3,7 @@
 use super::*;
 use crate::fixture::{at, ended, final_report, heard, observed, pod, recording, report, validated};
 use crate::pod::NewPod;
+use crate::seen::Trouble;
 use recording_crds::Recording;
 use recording_crds::conditions as c;
 use recording_crds::report::ReportState;
@@ -316,6 +317,23 @@ fn an_order_to_end_with_no_live_pod_and_media_stored_is_carried_out_by_a_close_a
         let gone = PodSeen { container: ended(143, None), ..pod(&validated(&r), 1) };
         assert_eq!(created(&planned(&observed(r, vec![gone]), 61)), Some((2, JobKind::Close, 0)));
     }
+}
+
+/// `kubectl delete --cascade=foreground`: every pod is deleted as soon as it is there.
+#[test]
+fn closing_is_not_tried_for_ever() {
+    let r = running(4, 30, deleted());
+    let v = validated(&r);
+    let close = |fruitless| PodSeen {
+        container: ended(143, None),
+        deleting: Some(at(61)),
+        fruitless,
+        recorded_before: 30,
+        job: Some(job::build(&v, 4, JobKind::Close, job::pod_files(&v)).to_text()),
+        ..pod(&v, 4)
+    };
+    assert_eq!(created(&planned(&observed(r.clone(), vec![close(1)]), 62)), Some((5, JobKind::Close, 2)));
+    assert_eq!(ending(&planned(&observed(r, vec![close(2)]), 62)).1, Some(Code::RecorderExit));
 }
 
 #[test]

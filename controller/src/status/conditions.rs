@@ -70,7 +70,8 @@ fn ready(status: &mut RecordingStatus, report: Option<&Report>, facts: &Facts<'_
         (Some(trouble), _) => set(status, c::READY, Truth::False, trouble.code.as_str(), &with_remedy(trouble.code, &trouble.message), now),
         (None, _) if facts.silent => set(status, c::READY, Truth::Unknown, "ReportSilent", "the recorder was not heard for 30 s", now),
         // A controller that has just started has heard nothing yet, and nothing has changed by that.
-        (None, None) if facts.running && !facts.restarting && c::find(&status.conditions, c::READY).is_some_and(|r| r.status == "True") => {}
+        (None, None) if facts.running && !facts.restarting && c::find(&status.conditions, c::READY).is_some_and(|r| r.status == "True") => {
+        }
         (None, Some(r)) if r.connected => set(status, c::READY, Truth::True, "InRoom", "the recorder is in the room", now),
         _ => set(status, c::READY, Truth::False, "NotInRoom", "the recorder is not in the room", now),
     }
