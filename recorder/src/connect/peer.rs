@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rtc::interceptor::{Registry, Slot};
 use rtc::peer_connection::configuration::RTCConfigurationBuilder;
-use rtc::peer_connection::configuration::interceptor_registry::register_default_interceptors;
+use rtc::peer_connection::configuration::interceptor_registry::{configure_rtcp_reports, configure_twcc_receiver_only};
 use rtc::peer_connection::configuration::setting_engine::SettingEngineBuilder;
 use rtc::peer_connection::sdp::RTCSessionDescription;
 use rtc::peer_connection::transport::{RTCIceCandidateInit, RTCIceServer};
@@ -171,7 +171,7 @@ impl Drop for Peer {
 async fn connect(config: PeerConfig, intake: &Arc<Intake>, handler: Arc<Handler>) -> Result<Arc<dyn PeerConnection>, String> {
     let text = |error: rtc::shared::error::Error| error.to_string();
     let mut engine = media_engine::receiving().map_err(text)?;
-    let registry = register_default_interceptors(Registry::new(), &mut engine).map_err(text)?;
+    let registry = configure_twcc_receiver_only(configure_rtcp_reports(Registry::new()), &mut engine).map_err(text)?;
     let registry = registry.with(Slot::NackGenerator, NackGenerator::new(intake.counters.clone()));
     let tapped = intake.clone();
     let provider = sender_reports::provider(Arc::new(move |report| tapped.sender_report(report))).map_err(|error| error.to_string())?;

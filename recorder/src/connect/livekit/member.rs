@@ -4,70 +4,66 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use livekit_protocol as proto;
-use recorder_media::{Codec, Input};
-use recording_crds::names;
+use recorder_media::Input;
 use rtc::peer_connection::transport::RTCIceServer;
 use tokio::sync::mpsc;
 
 use super::LiveKit;
 use super::policy::{self, Next};
 use super::roster::{Change, Roster};
-use super::signal::{Refused, Request, Response, Signal};
+use super::signal::{Request, Response, Signal};
 use crate::connect::intake::Intake;
 use crate::connect::peer::{Peer, PeerConfig, PeerEvent};
-use crate::connect::token::is_expired;
-use crate::connect::{EndReason, Event, Stage};
+use crate::connect::{EndReason, Stage};
 
-/// The first message after the WebSocket is open.
-const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Signalling is up, and no pair of candidates works (architecture.md section 3).
 const MEDIA_UP_TIMEOUT: Duration = Duration::from_secs(15);
 /// ICE was up and is not: the server tells us to resume after 16 s; this is for one that does not.
 const MEDIA_BACK_TIMEOUT: Duration = Duration::from_secs(25);
-const PING_EVERY_DEFAULT: Duration = Duration::from_secs(5);
+pub(super) const PING_EVERY_DEFAULT: Duration = Duration::from_secs(5);
 /// Nothing heard for so long: the connection is dead.
-const SILENCE_DEFAULT: Duration = Duration::from_secs(15);
+pub(super) const SILENCE_DEFAULT: Duration = Duration::from_secs(15);
 const TICK: Duration = Duration::from_secs(1);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A connection that is over, and how to go on.
-struct Lost {
-    next: Next,
+pub(super) struct Lost {
+    pub(super) next: Next,
     stage: Stage,
     why: String,
 }
 
 impl Lost {
-    fn signalling(next: Next, why: impl Into<String>) -> Self {
+    pub(super) fn signalling(next: Next, why: impl Into<String>) -> Self {
         Self { next, stage: Stage::Signalling, why: why.into() }
     }
 }
 
 pub(crate) struct Member {
-    config: Arc<LiveKit>,
-    intake: Arc<Intake>,
-    roster: Roster,
+    pub(super) config: Arc<LiveKit>,
+    pub(super) intake: Arc<Intake>,
+    pub(super) roster: Roster,
     /// Changes that happened while the driver believes us disconnected.
-    held_back: Vec<Change>,
-    link: Option<Signal>,
-    peer: Option<(Peer, mpsc::Receiver<PeerEvent>)>,
-    ice_servers: Vec<RTCIceServer>,
+    pub(super) held_back: Vec<Change>,
+    pub(super) link: Option<Signal>,
+    pub(super) peer: Option<(Peer, mpsc::Receiver<PeerEvent>)>,
+    pub(super) ice_servers: Vec<RTCIceServer>,
     /// Our own `PA_…`.
-    sid: String,
+    pub(super) sid: String,
     /// The last offer and our answer to it: a resumed server wants to see them.
-    offer: Option<proto::SessionDescription>,
-    answer: Option<proto::SessionDescription>,
-    ping_every: Duration,
-    silence: Duration,
-    told_connected: bool,
-    media_up: bool,
+    pub(super) offer: Option<proto::SessionDescription>,
+    pub(super) answer: Option<proto::SessionDescription>,
+    pub(super) ping_every: Duration,
+    pub(super) silence: Duration,
+    pub(super) told_connected: bool,
+    pub(super) media_up: bool,
     /// Since when media is expected and not there.
-    media_awaited: Option<Instant>,
+    pub(super) media_awaited: Option<Instant>,
     /// Since when there is no working connection.
-    trouble: Option<Instant>,
-    ever_connected: bool,
+    pub(super) trouble: Option<Instant>,
+    pub(super) ever_connected: bool,
     /// The room was closed because it was empty; there is nothing to miss.
-    quiet: bool,
+    pub(super) quiet: bool,
 }
 
 impl Member {
@@ -102,7 +98,12 @@ impl Member {
         loop {
             let lost = self.connected(&next).await;
             self.link = None;
-            tracing::info!(stage = ?lost.stage, why = lost.why, next = ?lost.next, "not connected to LiveKit");
+            // Once, not at every try.
+            if failures == 0 {
+                tracing::info!(stage = ?lost.stage, why = lost.why, next = ?lost.next, "not connected to LiveKit");
+            } else {
+                tracing::debug!(stage = ?lost.stage, why = lost.why, next = ?lost.next, failures, "still not connected to LiveKit");
+            }
             if let Next::End(reason) = lost.next {
                 return reason;
             }
@@ -162,77 +163,6 @@ impl Member {
         }
     }
 
-    async fn open(&mut self, resuming: bool) -> Result<(), Lost> {
-        let config = self.config.clone();
-        let auto = u8::from(config.wanted.everything());
-        let mut query = format!("&auto_subscribe={auto}");
-        if resuming {
-            query += &format!("&reconnect=1&reconnect_reason=1&sid={}", self.sid);
-        }
-        loop {
-            let token = if resuming { config.credentials.for_resume() } else { config.credentials.for_join() };
-            match Signal::connect(&config.address, &config.tls, &token, &query).await {
-                Ok(link) => {
-                    self.link = Some(link);
-                    return Ok(());
-                }
-                // A refreshed token may have died while the original lives.
-                Err(Refused::Http { status: 401, .. }) if config.credentials.forget_refreshed() => {}
-                Err(Refused::Http { status, body }) => {
-                    let end = policy::after_refusal(status, &body, is_expired(&token), self.ever_connected);
-                    // A resume that is refused says nothing about a new join.
-                    let next = end.filter(|_| !resuming).map_or(Next::Rejoin, Next::End);
-                    return Err(Lost::signalling(next, format!("HTTP {status}")));
-                }
-                Err(Refused::Network(why)) if resuming => return Err(Lost::signalling(Next::Resume, why)),
-                Err(Refused::Network(why)) => return Err(Lost::signalling(Next::Rejoin, why)),
-            }
-        }
-    }
-
-    /// What the server says first: that we are in, or that we are not.
-    async fn greeting(&mut self, resuming: bool) -> Result<(), Lost> {
-        let Some(link) = &mut self.link else { return Err(Lost::signalling(Next::Rejoin, "no connection")) };
-        let message = match tokio::time::timeout(GREETING_TIMEOUT, link.next()).await {
-            Ok(Ok(message)) => message,
-            Ok(Err(why)) => return Err(Lost::signalling(if resuming { Next::Resume } else { Next::Rejoin }, why)),
-            Err(_) => return Err(Lost::signalling(Next::Rejoin, "the server does not greet")),
-        };
-        match message {
-            Response::Join(join) if !resuming => self.joined(join).await,
-            Response::Reconnect(_) if resuming => {
-                let subscription = proto::UpdateSubscription { subscribe: !self.config.wanted.everything(), ..Default::default() };
-                let state = proto::SyncState {
-                    answer: self.answer.clone(),
-                    offer: self.offer.clone(),
-                    subscription: Some(subscription),
-                    ..Default::default()
-                };
-                self.send(Request::SyncState(state)).await?;
-                // Media was never away; when it is, the peer connection says so.
-                if self.media_up {
-                    self.trouble = None;
-                }
-                tracing::info!("resumed");
-                Ok(())
-            }
-            Response::Leave(leave) => Err(left(&leave)),
-            _ => Err(Lost::signalling(Next::Rejoin, "the server greets with something else")),
-        }
-    }
-
-    async fn joined(&mut self, join: proto::JoinResponse) -> Result<(), Lost> {
-        self.sid = join.participant.map(|own| own.sid).unwrap_or_default();
-        let seconds = |value: i32, default: Duration| u64::try_from(value).ok().filter(|&s| s > 0).map_or(default, Duration::from_secs);
-        self.ping_every = seconds(join.ping_interval, PING_EVERY_DEFAULT);
-        self.silence = seconds(join.ping_timeout, SILENCE_DEFAULT);
-        self.ice_servers = join.ice_servers.into_iter().filter_map(ice_server).collect();
-        let room = join.room.unwrap_or_default();
-        tracing::info!(room = room.sid, others = join.other_participants.len(), "joined");
-        let changes = self.roster.replace(&join.other_participants);
-        self.announce(changes).await
-    }
-
     /// Until the WebSocket or the media is lost.
     async fn listen(&mut self) -> Lost {
         let mut ping = tokio::time::interval(self.ping_every);
@@ -267,7 +197,7 @@ impl Member {
         }
     }
 
-    async fn send(&mut self, message: Request) -> Result<(), Lost> {
+    pub(super) async fn send(&mut self, message: Request) -> Result<(), Lost> {
         match &mut self.link {
             Some(link) => link.send(message).await.map_err(|why| Lost::signalling(Next::Resume, why)),
             None => Err(Lost::signalling(Next::Resume, "no connection")),
@@ -343,7 +273,8 @@ impl Member {
                 self.media_up = true;
                 self.ever_connected = true;
                 (self.media_awaited, self.trouble, self.quiet) = (None, None, false);
-                self.tell_connected().await
+                self.tell_connected().await;
+                Ok(())
             }
             Some(PeerEvent::Down) => {
                 self.media_up = false;
@@ -360,78 +291,11 @@ impl Member {
             }
         }
     }
-
-    async fn tell_connected(&mut self) -> Result<(), Lost> {
-        if !std::mem::replace(&mut self.told_connected, true) {
-            self.intake.tell_media(Input::Connected).await;
-        }
-        let held_back = std::mem::take(&mut self.held_back);
-        self.announce(held_back).await
-    }
-
-    /// Tells the driver, and the server which tracks we want of those that are new.
-    async fn announce(&mut self, changes: Vec<Change>) -> Result<(), Lost> {
-        if !self.wanted_everything() {
-            let new = changes.iter().filter_map(|change| match change {
-                Change::Published(publication) => Some(publication.sid.clone()),
-                _ => None,
-            });
-            let track_sids: Vec<String> = new.collect();
-            if !track_sids.is_empty() && self.link.is_some() {
-                self.send(Request::Subscription(proto::UpdateSubscription { track_sids, subscribe: true, ..Default::default() })).await?;
-            }
-        }
-        if !self.told_connected {
-            self.held_back.extend(changes);
-            return Ok(());
-        }
-        for change in changes {
-            tell(&self.intake, change).await;
-        }
-        Ok(())
-    }
-
-    fn wanted_everything(&self) -> bool {
-        self.config.wanted.everything()
-    }
 }
 
-/// The driver hears of a publication before packets may name it.
-async fn tell(intake: &Intake, change: Change) {
-    let input = match change {
-        Change::Joined { participant, identity } => {
-            let escaped = names::escape(&identity);
-            Input::Joined { participant, identity, escaped }
-        }
-        Change::Left { participant } => Input::Left { participant },
-        Change::Published(publication) => {
-            let super::roster::Publication { track, participant, sid, source, codec, muted, encrypted } = publication;
-            intake.tell_media(Input::Published { track, participant, source, codec, muted }).await;
-            if encrypted {
-                intake.tell(Event::Encrypted(track)).await;
-            }
-            return intake.claim(&sid, track, codec != Codec::Other);
-        }
-        Change::Unpublished { track, sid } => {
-            intake.retire(&sid);
-            Input::Unpublished { track }
-        }
-        Change::Muted { track } => Input::Muted { track },
-        Change::Unmuted { track } => Input::Unmuted { track },
-    };
-    intake.tell_media(input).await;
-}
-
-fn left(leave: &proto::LeaveRequest) -> Lost {
+pub(super) fn left(leave: &proto::LeaveRequest) -> Lost {
     let (reason, action) = (leave.reason(), leave.action());
     Lost::signalling(policy::after_leave(reason, action), format!("the server says leave: {}", reason.as_str_name()))
-}
-
-/// STUN and TURN over UDP; the crate knows no others.
-fn ice_server(server: proto::IceServer) -> Option<RTCIceServer> {
-    let known = |url: &String| (url.starts_with("stun:") || url.starts_with("turn:")) && !url.contains("transport=tcp");
-    let urls: Vec<String> = server.urls.into_iter().filter(known).collect();
-    (!urls.is_empty()).then_some(RTCIceServer { urls, username: server.username, credential: server.credential })
 }
 
 fn unix_millis() -> i64 {

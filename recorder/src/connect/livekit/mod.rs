@@ -3,6 +3,8 @@
 //! `Member` is one stay in the room, with all its WebSockets and peer connections: it resumes after a lost WebSocket, joins anew when the
 //! server has forgotten it, and gives up only when a policy of [`policy`] says so.
 
+mod announce;
+mod enter;
 mod member;
 mod policy;
 mod roster;

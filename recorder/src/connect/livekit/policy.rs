@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn no_refusal_tells_the_token() {
         let token = "eyJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJrZXkifQ.c2lnbmF0dXJlLW9mLWl0";
-        let bodies = [format!("invalid token: {token}, error: token is expired (exp)"), format!("{token}"), format!("x={token}&y")];
+        let bodies = [format!("invalid token: {token}, error: token is expired (exp)"), token.to_owned(), format!("x={token}&y")];
         for status in [400, 401, 403, 404] {
             for body in &bodies {
                 let reason = after_refusal(status, body, false, false).expect("an end");

@@ -105,6 +105,11 @@ impl Roster {
         changes
     }
 
+    /// LiveKit's names of all tracks that are published and wanted.
+    pub(crate) fn sids(&self) -> Vec<String> {
+        self.present.values().flat_map(|present| present.tracks.keys().cloned()).collect()
+    }
+
     fn join(&mut self, info: &proto::ParticipantInfo, changes: &mut Vec<Change>) {
         let next = ParticipantKey(self.keys.len() as u32);
         let key = *self.keys.entry(info.identity.clone()).or_insert(next);
