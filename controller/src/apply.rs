@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 /// Carries out the plan; when to look again.
-pub async fn apply(plan: &Plan, v: Option<&ValidatedRecording>, seen: &Observed, context: &Context) -> Result<Duration, Error> {
+pub(crate) async fn apply(plan: &Plan, v: Option<&ValidatedRecording>, seen: &Observed, context: &Context) -> Result<Duration, Error> {
     let act = Act::new(seen, context);
     let mut version = seen.recording.resource_version();
     if plan.finish == Finalizer::Add {

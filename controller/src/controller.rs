@@ -99,6 +99,8 @@ fn on_error(recording: Arc<Recording>, error: &Error, context: Arc<Context>) -> 
 
 /// Runs until SIGTERM or Ctrl-C; recordings go on without us.
 pub async fn run(args: RunArgs) -> anyhow::Result<()> {
+    // Another crate of the build may bring a second provider; then rustls would refuse to choose.
+    rustls::crypto::ring::default_provider().install_default().ok();
     let client = Client::try_default().await.context("failed to find a cluster: run in a pod, or set KUBECONFIG")?;
     let metrics = Metrics::new()?;
     let scopes: Vec<Option<String>> = match args.watch_namespaces.as_slice() {

@@ -16,7 +16,7 @@ const EVENTS_AFTER_SECONDS: i64 = 3;
 /// Of one pod; the newest that matters is among them.
 const EVENTS_MAX: u32 = 50;
 
-pub async fn observe(recording: Arc<Recording>, context: &Context) -> Result<Observed, Error> {
+pub(crate) async fn observe(recording: Arc<Recording>, context: &Context) -> Result<Observed, Error> {
     // An empty cache is not an empty cluster.
     context.pods.wait_until_ready().await.map_err(|_| Error::CacheGone)?;
     let uid = recording.uid().unwrap_or_default();

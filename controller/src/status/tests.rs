@@ -62,8 +62,8 @@ fn the_percentage_is_a_high_water_mark() {
 #[test]
 fn an_older_attempts_report_is_history() {
     let v = validated(&recording(json!({})));
-    let mut old = RecordingStatus::default();
-    old.attempt = Some(recording_crds::status::Attempt { number: 2, ..Default::default() });
+    let attempt = recording_crds::status::Attempt { number: 2, ..Default::default() };
+    let old = RecordingStatus { attempt: Some(attempt), ..RecordingStatus::default() };
     let status = fold(&v, &old, Some(&final_report(Code::Disconnected, 30, true)), at(1));
     assert_eq!((status.phase, status.result), (Some(Phase::Starting), None));
 }

@@ -12,7 +12,7 @@ use recording_crds::RecordingSpec;
 use recording_crds::recording::Media;
 
 /// The spool holds this much media while the storage does not answer; after that media is not accepted (gap DiskFull).
-pub const OUTAGE_SECONDS: u64 = 1800;
+pub(super) const OUTAGE_SECONDS: u64 = 1800;
 /// How many people of a room are assumed to publish; more shorten the outage that the spool holds.
 const ASSUMED_PUBLISHERS: u64 = 4;
 /// A 720p30 camera and a microphone, as libwebrtc sends them.
