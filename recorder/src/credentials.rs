@@ -22,9 +22,8 @@ impl MountedCredentials {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(CredentialsError::provider_error(error)),
         };
-        let wanted = |name: &'static str| {
-            key(name)?.ok_or_else(|| CredentialsError::not_loaded(format!("the storage Secret has no key {name}")))
-        };
+        let wanted =
+            |name: &'static str| key(name)?.ok_or_else(|| CredentialsError::not_loaded(format!("the storage Secret has no key {name}")));
         Ok(Credentials::new(
             wanted("AWS_ACCESS_KEY_ID")?,
             wanted("AWS_SECRET_ACCESS_KEY")?,

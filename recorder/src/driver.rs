@@ -28,7 +28,10 @@ const EVENTS_AT_ONCE: usize = 256;
 /// How the loop ended.
 #[derive(Debug)]
 pub(crate) enum Ending {
-    Finished { outcome: Outcome, reason: Option<EndReason> },
+    Finished {
+        outcome: Outcome,
+        reason: Option<EndReason>,
+    },
     /// SIGTERM, and the grace is over or a second signal came.
     Abandoned,
     Failed(String),

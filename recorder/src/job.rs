@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use recording_crds::job::{Job, JobState, StopReason};
 use recorder_media::Order;
+use recording_crds::job::{Job, JobState, StopReason};
 use tokio::sync::mpsc;
 
 /// How late an order may be noticed.
@@ -77,10 +77,8 @@ impl JobFile {
 
 /// What a job orders of a session; repeating an order is harmless.
 pub(crate) fn orders(job: &Job) -> Vec<Order> {
-    let limits = Order::Limits {
-        idle_timeout_seconds: job.spec.idle_timeout_seconds,
-        max_duration_seconds: Some(job.spec.max_duration_seconds),
-    };
+    let limits =
+        Order::Limits { idle_timeout_seconds: job.spec.idle_timeout_seconds, max_duration_seconds: Some(job.spec.max_duration_seconds) };
     match job.desired_state {
         JobState::Recording => vec![limits],
         JobState::Cancelled => vec![limits, Order::Cancel],
@@ -93,3 +91,6 @@ pub(crate) fn orders(job: &Job) -> Vec<Order> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -410,8 +410,7 @@ impl From<&media::PlaylistRecord> for Playlist {
 
 impl From<Playlist> for media::PlaylistRecord {
     fn from(record: Playlist) -> Self {
-        let continuation =
-            media::Continuation { continuity_counters: record.continuity_counters, next_n: record.next_n };
+        let continuation = media::Continuation { continuity_counters: record.continuity_counters, next_n: record.next_n };
         Self {
             name: record.name,
             identity: record.identity,
@@ -423,3 +422,6 @@ impl From<Playlist> for media::PlaylistRecord {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -63,9 +63,7 @@ fn ended(reason: &EndReason) -> (Code, String) {
         EndReason::ConnectError { stage: Stage::Signalling, message } => {
             (Code::ConnectError, format!("the SFU's signalling cannot be reached: {message}"))
         }
-        EndReason::ConnectError { stage: Stage::Media, message } => {
-            (Code::ConnectError, format!("no media path to the SFU: {message}"))
-        }
+        EndReason::ConnectError { stage: Stage::Media, message } => (Code::ConnectError, format!("no media path to the SFU: {message}")),
         EndReason::InvalidParameter(why) => (Code::InvalidParameter, why.clone()),
         EndReason::Superseded(why) => (Code::Superseded, why.clone()),
         EndReason::SourceFinished => (Code::NoUsers, "the test pattern is over".to_owned()),
@@ -110,3 +108,6 @@ pub(crate) fn report(code: Code, message: &str, report: &recorder_media::Report)
     let all_stored = report.recorded_files == report.uploaded_files;
     ReportOutcome::new(code, message, report.uploaded_files > 0, all_stored)
 }
+
+#[cfg(test)]
+mod tests;

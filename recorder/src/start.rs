@@ -112,17 +112,8 @@ async fn record(cli: &Cli, job: &Job, publisher: &Publisher) -> Result<Ended, In
     let spool = Spool::start(folders, job.spool_bytes, results.clone()).map_err(|error| internal("start the spool", &error))?;
     let uploader = Uploader::start(storage, etag, results.clone());
     let (orders, events, cancel) = join(connector);
-    let driver = Driver {
-        session,
-        origin,
-        identity,
-        spool,
-        uploader,
-        orders,
-        publisher: publisher.clone(),
-        metrics,
-        state: Progress::default(),
-    };
+    let driver =
+        Driver { session, origin, identity, spool, uploader, orders, publisher: publisher.clone(), metrics, state: Progress::default() };
     let jobs = first_orders(cli, job, &results);
     let ended = driver.run(Sources { events, jobs, results: taken }).await;
     cancel.cancel();

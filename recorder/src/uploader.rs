@@ -109,9 +109,7 @@ impl DocumentWriter {
     async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Put>, results: mpsc::UnboundedSender<Input>) {
         while let Some(put) = orders.recv().await {
             let (op, result) = match put {
-                Put::Playlist { op, key, body } => {
-                    (op, self.put(Document { key, body: body.into(), kind: DocumentKind::Playlist }).await)
-                }
+                Put::Playlist { op, key, body } => (op, self.put(Document { key, body: body.into(), kind: DocumentKind::Playlist }).await),
                 Put::Manifest { op, rendered } => (op, self.put_manifest(rendered).await),
             };
             if let Err(error) = &result {

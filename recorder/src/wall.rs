@@ -26,16 +26,7 @@ pub(crate) fn parse_compact(digits: &str) -> Option<WallMicros> {
         return None;
     }
     let part = |from: usize, to: usize| &digits[from..to];
-    parse(&format!(
-        "{}-{}-{}T{}:{}:{}.{}Z",
-        part(0, 4),
-        part(4, 6),
-        part(6, 8),
-        part(8, 10),
-        part(10, 12),
-        part(12, 14),
-        part(14, 17)
-    ))
+    parse(&format!("{}-{}-{}T{}:{}:{}.{}Z", part(0, 4), part(4, 6), part(6, 8), part(8, 10), part(10, 12), part(12, 14), part(14, 17)))
 }
 
 #[cfg(test)]

@@ -37,11 +37,7 @@ pub(crate) fn read_state(folders: &Folders, recording_id: &str) -> Result<Option
     if head.recording_id != recording_id {
         return Err(RecoveryError::Foreign(head.recording_id));
     }
-    let chunks = head
-        .chunks
-        .iter()
-        .map(|key| fs::read(folders.ledger().join(key)).map(Bytes::from))
-        .collect::<io::Result<Vec<Bytes>>>()?;
+    let chunks = head.chunks.iter().map(|key| fs::read(folders.ledger().join(key)).map(Bytes::from)).collect::<io::Result<Vec<Bytes>>>()?;
     Ok(Some(head.into_manifest(&chunks)?))
 }
 

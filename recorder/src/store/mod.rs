@@ -101,9 +101,7 @@ impl StoreFailure {
         match self {
             Self::Retryable(why) => recorder_media::StoreError::Retryable(why),
             Self::Denied(why) | Self::Invalid(why) => recorder_media::StoreError::Refused(why),
-            Self::Conflict => {
-                recorder_media::StoreError::Refused("another object of this name is in the storage".into())
-            }
+            Self::Conflict => recorder_media::StoreError::Refused("another object of this name is in the storage".into()),
         }
     }
 }

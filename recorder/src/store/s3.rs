@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
@@ -81,9 +82,7 @@ impl S3Store {
         if let Some(endpoint) = &options.endpoint {
             loader = loader.endpoint_url(endpoint);
         }
-        let config = aws_sdk_s3::config::Builder::from(&loader.load().await)
-            .force_path_style(options.force_path_style)
-            .build();
+        let config = aws_sdk_s3::config::Builder::from(&loader.load().await).force_path_style(options.force_path_style).build();
         Ok(Self { client: Client::from_conf(config), options })
     }
 
@@ -171,8 +170,7 @@ impl Store for S3Store {
     }
 
     async fn fetch(&self, key: &str) -> Result<Option<Fetched>, StoreFailure> {
-        let got =
-            self.client.get_object().bucket(&self.options.bucket).key(join_key(&self.options.prefix, key)).send().await;
+        let got = self.client.get_object().bucket(&self.options.bucket).key(join_key(&self.options.prefix, key)).send().await;
         let got = match got {
             Ok(got) => got,
             Err(error) if error.as_service_error().is_some_and(|why| why.is_no_such_key()) => return Ok(None),
@@ -198,16 +196,13 @@ fn https_client(ca_bundle: Option<&[u8]>) -> Result<aws_sdk_s3::config::SharedHt
         .with_trust_store(roots)
         .build()
         .map_err(|error| StoreFailure::Invalid(format!("failed to set up TLS: {error}")))?;
-    Ok(aws_smithy_http_client::Builder::new()
-        .tls_provider(tls::Provider::Rustls(CryptoMode::Ring))
-        .tls_context(context)
-        .build_https())
+    Ok(aws_smithy_http_client::Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::Ring)).tls_context(context).build_https())
 }
 
 const CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
 /// What an error of the SDK means to us. Messages name the S3 code, never a header or a credential.
-fn classify<E: ProvideErrorMetadata + std::fmt::Debug>(
+fn classify<E: ProvideErrorMetadata + std::error::Error + 'static>(
     what: &str,
     error: &SdkError<E, aws_sdk_s3::config::http::HttpResponse>,
 ) -> StoreFailure {
@@ -220,23 +215,22 @@ fn classify<E: ProvideErrorMetadata + std::fmt::Debug>(
         (None, SdkError::DispatchFailure(failure)) => {
             format!("failed to {what}: {}", failure.as_connector_error().map_or_else(|| "no connection".to_owned(), |error| causes(error)))
         }
-        (None, _) => format!("failed to {what}: the request could not be made (credentials missing?)"),
+        (None, error) => format!("failed to {what}: {}", causes(error)),
     };
     match (status, code) {
         (Some(412), _) => StoreFailure::Conflict,
-        (_, "NoSuchBucket" | "InvalidBucketName" | "PermanentRedirect" | "AuthorizationHeaderMalformed") => {
-            StoreFailure::Invalid(text)
-        }
-        (_, "RequestTimeTooSkewed" | "RequestTimeout" | "SlowDown") | (Some(409 | 408 | 429 | 500..), _) => {
-            StoreFailure::Retryable(text)
-        }
+        (_, "NoSuchBucket" | "InvalidBucketName" | "PermanentRedirect" | "AuthorizationHeaderMalformed") => StoreFailure::Invalid(text),
+        (_, "RequestTimeTooSkewed" | "RequestTimeout" | "SlowDown") | (Some(409 | 408 | 429 | 500..), _) => StoreFailure::Retryable(text),
         (Some(401 | 403), _) => StoreFailure::Denied(text),
         (Some(_), _) => StoreFailure::Invalid(text),
-        (None, _) => match error {
-            SdkError::ConstructionFailure(_) => StoreFailure::Denied(text),
-            _ => StoreFailure::Retryable(text),
-        },
+        // Without credentials the SDK never gets as far as sending.
+        (None, _) if lacks_credentials(error) => StoreFailure::Denied(text),
+        (None, _) => StoreFailure::Retryable(text),
     }
+}
+
+fn lacks_credentials(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|cause| cause.is::<CredentialsError>())
 }
 
 /// An error and what it was caused by, in one line: "connection refused" stands at the end of the chain.
@@ -246,8 +240,7 @@ fn causes(error: &(dyn std::error::Error + 'static)) -> String {
 
 /// Hex as S3 wants a checksum; our own hashes are always hex.
 fn base64_of_hex(hex: &str) -> String {
-    let bytes: Vec<u8> =
-        (0..hex.len() / 2).filter_map(|at| u8::from_str_radix(hex.get(at * 2..at * 2 + 2)?, 16).ok()).collect();
+    let bytes: Vec<u8> = (0..hex.len() / 2).filter_map(|at| u8::from_str_radix(hex.get(at * 2..at * 2 + 2)?, 16).ok()).collect();
     STANDARD.encode(bytes)
 }
 

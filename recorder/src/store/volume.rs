@@ -65,9 +65,7 @@ impl Store for VolumeStore {
         self.blocking(move |root| {
             let sha256 = hex(&Sha256::digest(&document.body));
             let target = root.join(&document.key);
-            place(&target, &sha256, condition, |file| {
-                file.write_all(&document.body).map(|()| sha256.clone())
-            })
+            place(&target, &sha256, condition, |file| file.write_all(&document.body).map(|()| sha256.clone()))
         })
         .await
     }
@@ -132,9 +130,7 @@ fn write_whole(path: &Path, write: impl FnOnce(&mut File) -> io::Result<String>)
 /// A hard link never overwrites; file systems without links get a rename, the check before it must do.
 fn link_or_rename(from: &Path, to: &Path) -> io::Result<()> {
     match fs::hard_link(from, to) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied) => {
-            fs::rename(from, to)
-        }
+        Err(error) if matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied) => fs::rename(from, to),
         other => other,
     }
 }

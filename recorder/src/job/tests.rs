@@ -1,0 +1,58 @@
+use std::os::unix::fs::symlink;
+
+use super::*;
+
+const JOB: &str = include_str!("../../../crds/tests/golden/job-v1.json");
+
+fn job(generation: i64) -> String {
+    JOB.replace("\"generation\": 3", &format!("\"generation\": {generation}"))
+}
+
+/// As the kubelet does it: a new folder, then `..data` is swapped by a rename.
+fn project(root: &Path, revision: &str, text: &str) {
+    std::fs::create_dir(root.join(revision)).expect("a new folder");
+    std::fs::write(root.join(revision).join("job"), text).expect("written");
+    symlink(revision, root.join("..data_tmp")).expect("linked");
+    std::fs::rename(root.join("..data_tmp"), root.join("..data")).expect("swapped");
+}
+
+#[test]
+fn a_swapped_symlink_brings_the_newer_job_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = folder.path();
+    project(root, "..1", &job(3));
+    symlink("..data/job", root.join("job")).expect("linked");
+    let first = read(&root.join("job")).expect("a job");
+    let mut file = JobFile::new(root.join("job"), &first);
+    assert_eq!(file.poll().map(|job| job.generation), Some(3), "what is there is in force");
+    assert_eq!(file.poll(), None);
+    project(root, "..2", &job(4));
+    assert_eq!(file.poll().map(|job| job.generation), Some(4));
+    project(root, "..3", "{ not a job");
+    assert_eq!(file.poll(), None, "the orders in force stay");
+    project(root, "..4", &job(3));
+    assert_eq!(file.poll(), None, "an older generation is no news");
+    std::fs::remove_file(root.join("..data")).expect("removed");
+    assert_eq!(file.poll(), None, "a file that is away for a moment changes nothing");
+}
+
+#[test]
+fn desired_state_becomes_orders() {
+    let mut job = Job::parse(JOB).expect("the golden job");
+    let limits = Order::Limits { idle_timeout_seconds: 30, max_duration_seconds: Some(86400) };
+    assert_eq!(orders(&job), [limits.clone(), Order::Stop(recorder_media::StopReason::Deleted)]);
+    job.stop_reason = None;
+    assert_eq!(orders(&job)[1], Order::Stop(recorder_media::StopReason::StopRequested));
+    job.desired_state = JobState::Cancelled;
+    assert_eq!(orders(&job)[1], Order::Cancel);
+    job.desired_state = JobState::Recording;
+    assert_eq!(orders(&job), [limits]);
+}
+
+#[test]
+fn a_missing_or_unreadable_job_is_told_apart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    assert!(matches!(read(&folder.path().join("job")), Err(JobFileError::Read { .. })));
+    std::fs::write(folder.path().join("job"), "{").expect("written");
+    assert!(matches!(read(&folder.path().join("job")), Err(JobFileError::Parse(_))));
+}
