@@ -114,7 +114,12 @@ impl Member {
             }
             self.quiet |= lost.next == Next::RejoinQuietly;
             let resumable = trouble < policy::RESUME_WINDOW && self.ever_connected;
+            let resumed = next == Next::Resume;
             next = if lost.next == Next::Resume && resumable { Next::Resume } else { Next::Rejoin };
+            // A server that knows nothing of us (it was restarted) takes a new join at once.
+            if resumed && next == Next::Rejoin {
+                failures = 0;
+            }
             if next == Next::Rejoin {
                 self.hang_up().await;
             }
@@ -234,8 +239,19 @@ impl Member {
                 self.config.credentials.refresh(token);
                 Ok(())
             }
-            Response::Leave(leave) => Err(left(&leave)),
+            Response::Leave(leave) => Err(self.told_to_leave(&leave)),
             _ => Ok(()),
+        }
+    }
+
+    /// The server, too, gives up on a recorder that no media reaches, at about the same time as we do.
+    fn told_to_leave(&self, leave: &proto::LeaveRequest) -> Lost {
+        let lost = left(leave);
+        match &self.peer {
+            Some((peer, _)) if leave.reason() == proto::DisconnectReason::ConnectionTimeout && !self.media_up => {
+                Lost { stage: Stage::Media, why: peer.remedy(), ..lost }
+            }
+            _ => lost,
         }
     }
 

@@ -15,7 +15,7 @@ pub(crate) const RECONNECT_WINDOW: Duration = Duration::from_secs(60);
 /// A lost signalling connection is resumed within this, or the server has forgotten us.
 pub(crate) const RESUME_WINDOW: Duration = Duration::from_secs(15);
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
+const BACKOFF_MAX: Duration = Duration::from_secs(3);
 
 /// How to go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,9 +68,9 @@ pub(crate) fn out_of_time(ever_connected: bool, quiet: bool, trouble: Duration, 
     (!quiet && trouble >= RECONNECT_WINDOW).then_some(EndReason::Disconnected(message))
 }
 
-/// Doubles from 0.1 to 5 s.
+/// Doubles from 0.1 to 3 s.
 pub(crate) fn backoff(failures: u32) -> Duration {
-    (BACKOFF_FIRST * (1 << failures.min(6))).min(BACKOFF_MAX)
+    (BACKOFF_FIRST * (1 << failures.min(5))).min(BACKOFF_MAX)
 }
 
 #[cfg(test)]
