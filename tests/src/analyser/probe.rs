@@ -106,18 +106,19 @@ impl ExtinfCheck {
 }
 
 /// EXTINF beside the time from a segment's first timestamp to the next segment's (of the picture, else of the sound);
-/// at the end and before a discontinuity to the end of its own last frame, estimated by the mean frame duration.
+/// at the end and before a discontinuity to the end of what lasts longest in it, estimated by the mean duration of a frame
+/// (sound goes on to the moment a person leaves, the last picture may be older).
 pub fn extinf_matches_decoded(playlist: &Playlist) -> Result<Vec<ExtinfCheck>> {
     let report = ts::inspect_playlist(playlist)?;
     let video = report.pid(ts::STREAM_H264);
     let pid = video.or(report.pid(ts::STREAM_AAC)).context("no stream to measure by")?;
     let mut out = vec![];
     for (i, segment) in playlist.segments.iter().enumerate() {
-        let (first, last) = *report.spans[i].get(&pid).with_context(|| format!("{} holds nothing of PID {pid}", segment.uri))?;
+        let (first, _) = *report.spans[i].get(&pid).with_context(|| format!("{} holds nothing of PID {pid}", segment.uri))?;
         let next = playlist.segments.get(i + 1).filter(|n| !n.discontinuity).and_then(|_| report.spans[i + 1].get(&pid));
         let (end, tolerance_ms) = match next {
             Some(next) => (next.0 as f64, EXTINF_TOLERANCE_MS),
-            None => (last as f64 + mean_step(&report, i, pid), LAST_EXTINF_TOLERANCE_MS),
+            None => (last_end(&report, i), LAST_EXTINF_TOLERANCE_MS),
         };
         out.push(ExtinfCheck {
             uri: segment.uri.clone(),
@@ -127,6 +128,11 @@ pub fn extinf_matches_decoded(playlist: &Playlist) -> Result<Vec<ExtinfCheck>> {
         });
     }
     Ok(out)
+}
+
+/// Where the longest stream of a segment ends.
+fn last_end(report: &ts::TsReport, segment: usize) -> f64 {
+    report.spans[segment].iter().map(|(&pid, &(_, last))| last as f64 + mean_step(report, segment, pid)).fold(0.0, f64::max)
 }
 
 /// Ticks between two PES of a segment.
