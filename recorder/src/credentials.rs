@@ -1,11 +1,11 @@
-//! S3 credentials from a mounted Secret, read again at every use: a rotated Secret is in force within a second.
+//! Secrets that change while a recorder runs: mounted as files, read again.
 
 use std::path::PathBuf;
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::{ProvideCredentials, error::CredentialsError, future};
 
-/// A folder with one file per key of the Secret.
+/// S3 credentials: a folder with one file per key of the Secret; a rotated Secret is in force within half a minute.
 #[derive(Clone, Debug)]
 pub(crate) struct MountedCredentials {
     folder: PathBuf,
@@ -44,5 +44,34 @@ impl ProvideCredentials for MountedCredentials {
         Self: 'a,
     {
         future::ProvideCredentials::ready(self.read())
+    }
+}
+
+/// The ready-made token of a channel.
+pub(crate) struct TokenFile {
+    path: PathBuf,
+    text: String,
+}
+
+impl std::fmt::Debug for TokenFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TokenFile")
+    }
+}
+
+impl TokenFile {
+    pub(crate) fn new(path: PathBuf) -> Self {
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        Self { path, text }
+    }
+
+    /// The token, if it is another one than last time; a file that is away for a moment is no change.
+    pub(crate) fn changed(&mut self) -> Option<String> {
+        let text = std::fs::read_to_string(&self.path).ok()?;
+        if text == self.text {
+            return None;
+        }
+        self.text = text;
+        Some(self.text.trim().to_owned())
     }
 }

@@ -1,16 +1,17 @@
 //! The one event loop: everything that happens goes into the session, everything the session wants is carried out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use recorder_media::{Input, OpId, Order, Outcome, Output, Session, State, StopReason, Tick};
+use recorder_media::{Input, OpId, Order, Outcome, Output, Session, State, StopReason, Tick, TrackKey};
 use recording_crds::job::Job;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::audio::AudioChains;
 use crate::connect::{ConnectOrder, EndReason, Event, Stamped};
+use crate::credentials::TokenFile;
 use crate::manifest::{self, Identity};
 use crate::metrics::Metrics;
 use crate::report::{self, Publisher};
@@ -53,6 +54,7 @@ pub(crate) struct Driver {
     pub(crate) spool: Spool,
     pub(crate) uploader: Uploader,
     pub(crate) orders: mpsc::Sender<ConnectOrder>,
+    pub(crate) token: Option<TokenFile>,
     pub(crate) publisher: Publisher,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) state: Progress,
@@ -64,7 +66,9 @@ pub(crate) struct Progress {
     audio: AudioChains,
     now: Tick,
     /// Segments that have a file: a new one is a reason to save the state.
-    open: std::collections::HashSet<String>,
+    open: HashSet<String>,
+    /// Published end-to-end encrypted.
+    encrypted: HashSet<TrackKey>,
     uploads: HashMap<OpId, (String, Instant)>,
     end_reason: Option<EndReason>,
     left: bool,
@@ -172,7 +176,10 @@ impl Driver {
     fn event(&mut self, event: Stamped<Event>) {
         match event.value {
             Event::Media(input) => self.handle(event.at, input),
-            Event::Encrypted(_) => tracing::warn!("a track is end-to-end encrypted and is not recorded"),
+            Event::Encrypted(track) => {
+                tracing::warn!("a track is end-to-end encrypted and is not recorded");
+                self.state.encrypted.insert(track);
+            }
             Event::Stats(stats) => self.metrics.connector(&stats),
             Event::Ended(reason) => {
                 tracing::info!(?reason, "the connection has ended");
@@ -236,6 +243,9 @@ impl Driver {
             tracing::warn!(full, used = self.spool.used(), "the spool's state changed");
             self.handle(Instant::now(), Input::SpoolFull(full));
         }
+        if let Some(token) = self.token.as_mut().and_then(TokenFile::changed) {
+            self.order(ConnectOrder::TokenChanged(token));
+        }
         if self.state.interrupted.is_some_and(|since| since.elapsed() > INTERRUPTED_GRACE) {
             self.state.ending = Some(Ending::Abandoned);
         }
@@ -250,7 +260,8 @@ impl Driver {
             self.order(ConnectOrder::Leave);
         }
         self.metrics.session(&session, self.session.manifest(), self.spool.used());
-        self.publisher.update(|report| report::fill(report, &session));
+        let encrypted = !self.state.encrypted.is_empty();
+        self.publisher.update(|report| report::fill(report, &session, encrypted));
     }
 }
 

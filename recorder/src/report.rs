@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use recorder_media::State;
+use recording_crds::codes::Code;
 use recording_crds::report::{Counters, Degraded, Gaps, LastGap, Report, ReportOutcome, ReportState};
 use tokio::sync::watch;
 
@@ -64,7 +65,7 @@ impl Publisher {
 }
 
 /// Copies what a session says of itself; times that are known stay.
-pub(crate) fn fill(report: &mut Report, session: &recorder_media::Report) {
+pub(crate) fn fill(report: &mut Report, session: &recorder_media::Report, encrypted: bool) {
     report.state = match session.state {
         State::Connecting => ReportState::Connecting,
         State::Waiting => ReportState::Waiting,
@@ -104,6 +105,7 @@ pub(crate) fn fill(report: &mut Report, session: &recorder_media::Report) {
         .degraded
         .iter()
         .map(|degradation| outcome::degradation(*degradation))
+        .chain(encrypted.then_some((Code::DecryptionFailed, "an end-to-end encrypted track is not recorded")))
         .map(|(code, message)| Degraded { code, message: message.to_owned() })
         .collect();
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use recorder_media::{Config, Input, Manifest, MediaKinds, ReportQuality, Resume, Session, StoreError, Tick};
 use recording_crds::codes::Code;
 use recording_crds::exit;
-use recording_crds::job::{Job, JobKind, JobState};
+use recording_crds::job::{Job, JobKind, JobState, roles};
 use recording_crds::names;
 use recording_crds::recording::{ChannelProfile, Media};
 use recording_crds::report::ReportOutcome;
@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::Cli;
 use crate::connect::{self, Connector, EVENT_QUEUE};
+use crate::credentials::TokenFile;
 use crate::driver::{Driver, Ending, Progress, Sources};
 use crate::http::{self, Shown};
 use crate::job::{self, JobFile};
@@ -112,8 +113,19 @@ async fn record(cli: &Cli, job: &Job, publisher: &Publisher) -> Result<Ended, In
     let spool = Spool::start(folders, job.spool_bytes, results.clone()).map_err(|error| internal("start the spool", &error))?;
     let uploader = Uploader::start(storage, etag, results.clone());
     let (orders, events, cancel) = join(connector);
-    let driver =
-        Driver { session, origin, identity, spool, uploader, orders, publisher: publisher.clone(), metrics, state: Progress::default() };
+    let token = job.files.get(roles::TOKEN).map(|folder| TokenFile::new(folder.join(roles::TOKEN_KEY)));
+    let driver = Driver {
+        session,
+        origin,
+        identity,
+        spool,
+        uploader,
+        orders,
+        token,
+        publisher: publisher.clone(),
+        metrics,
+        state: Progress::default(),
+    };
     let jobs = first_orders(cli, job, &results);
     let ended = driver.run(Sources { events, jobs, results: taken }).await;
     cancel.cancel();

@@ -1,0 +1,106 @@
+//! Participants, tracks, gaps and playlists: between the session's types and the manifest's.
+
+use recorder_media as media;
+use recorder_media::MediaTime;
+
+use super::{Gap, Participant, Playlist, Stay, Track};
+
+fn to_stays(stays: &[(MediaTime, Option<MediaTime>)]) -> Vec<Stay> {
+    stays.iter().map(|(from, to)| (from.0, to.map(|to| to.0))).collect()
+}
+
+fn from_stays(stays: Vec<Stay>) -> Vec<(MediaTime, Option<MediaTime>)> {
+    stays.into_iter().map(|(from, to)| (MediaTime(from), to.map(MediaTime))).collect()
+}
+
+impl From<&media::ParticipantRecord> for Participant {
+    fn from(record: &media::ParticipantRecord) -> Self {
+        Self { identity: record.identity.clone(), stays90k: to_stays(&record.stays) }
+    }
+}
+
+impl From<Participant> for media::ParticipantRecord {
+    fn from(record: Participant) -> Self {
+        Self { identity: record.identity, stays: from_stays(record.stays90k) }
+    }
+}
+
+impl From<&media::TrackRecord> for Track {
+    fn from(record: &media::TrackRecord) -> Self {
+        Self {
+            identity: record.identity.clone(),
+            source: record.source,
+            codec: record.codec,
+            start90k: record.start.0,
+            end90k: record.end.map(|end| end.0),
+            packets: record.packets,
+            lost: record.lost,
+            received_units: record.received_units,
+            written_units: record.written_units,
+            muted90k: to_stays(&record.muted),
+            recorded: record.recorded,
+        }
+    }
+}
+
+impl From<Track> for media::TrackRecord {
+    fn from(record: Track) -> Self {
+        Self {
+            identity: record.identity,
+            source: record.source,
+            codec: record.codec,
+            start: MediaTime(record.start90k),
+            end: record.end90k.map(MediaTime),
+            packets: record.packets,
+            lost: record.lost,
+            received_units: record.received_units,
+            written_units: record.written_units,
+            muted: from_stays(record.muted90k),
+            recorded: record.recorded,
+        }
+    }
+}
+
+impl From<&media::Gap> for Gap {
+    fn from(gap: &media::Gap) -> Self {
+        let (start90k, duration90k) = (gap.start.0, gap.duration90k);
+        Self { start90k, duration90k, reason: gap.reason, playlist: gap.playlist.clone(), open: gap.open }
+    }
+}
+
+impl From<Gap> for media::Gap {
+    fn from(gap: Gap) -> Self {
+        let (start, duration90k) = (MediaTime(gap.start90k), gap.duration90k);
+        Self { start, duration90k, reason: gap.reason, playlist: gap.playlist, open: gap.open }
+    }
+}
+
+impl From<&media::PlaylistRecord> for Playlist {
+    fn from(record: &media::PlaylistRecord) -> Self {
+        Self {
+            name: record.name.clone(),
+            identity: record.identity.clone(),
+            has_video: record.has_video,
+            has_audio: record.has_audio,
+            stored: record.stored,
+            ended: record.ended,
+            next_n: record.continuation.next_n,
+            continuity_counters: record.continuation.continuity_counters.clone(),
+        }
+    }
+}
+
+impl From<Playlist> for media::PlaylistRecord {
+    fn from(record: Playlist) -> Self {
+        let continuation = media::Continuation { continuity_counters: record.continuity_counters, next_n: record.next_n };
+        Self {
+            name: record.name,
+            identity: record.identity,
+            has_video: record.has_video,
+            has_audio: record.has_audio,
+            stored: record.stored,
+            ended: record.ended,
+            continuation,
+        }
+    }
+}
