@@ -32,28 +32,13 @@ impl Local {
         let home = tempfile::tempdir()?;
         let file = home.path().join("recording.yaml");
         std::fs::write(&file, manifest)?;
-        Self::start_in(home, &file, flags, &[])
-    }
-
-    /// Environment variables besides.
-    pub fn start_with(manifest: &str, flags: &[&str], environment: &[(&str, &str)]) -> Result<Self> {
-        let home = tempfile::tempdir()?;
-        let file = home.path().join("recording.yaml");
-        std::fs::write(&file, manifest)?;
-        Self::start_in(home, &file, flags, environment)
-    }
-
-    fn start_in(home: TempDir, file: &Path, flags: &[&str], environment: &[(&str, &str)]) -> Result<Self> {
-        let mut spec = Spec::new("local", binary("recording-operator")?)?
+        let spec = Spec::new("local", binary("recording-operator")?)?
             .arg("local")
             .arg("-f")
-            .arg(file)
+            .arg(&file)
             .args(["-o", "json"])
             .args(flags)
             .env("XDG_STATE_HOME", home.path().join("state"));
-        for (key, value) in environment {
-            spec = spec.env(key, value);
-        }
         Ok(Self { process: spec.spawn()?, home })
     }
 

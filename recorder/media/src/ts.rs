@@ -20,6 +20,8 @@ pub(crate) const AUDIO_PID: u16 = 0x101;
 const PCR_LEAD: i64 = 27_000;
 /// At most 100 ms between two PCRs (section 2.7.2); 90 leaves room for rounding.
 const PCR_INTERVAL: i64 = 8_100;
+/// A longer pause than this is a hole, not to be filled with clock packets.
+const PCR_JUMP: i64 = 90_000;
 /// 90 kHz timestamps wrap here.
 const WRAP: i64 = 1 << 33;
 /// AAC frames in one PES packet: fewer headers; 8 frames are 171 ms.
@@ -41,6 +43,8 @@ pub(crate) struct TsMuxer {
     streams: Streams,
     counters: BTreeMap<u16, u8>,
     pcr: Option<i64>,
+    /// No PCR in this segment yet.
+    fresh: bool,
     frames: Vec<Bytes>,
     frames_pts: i64,
     out: Vec<u8>,
@@ -54,7 +58,7 @@ impl TsMuxer {
     /// `counters`: where an earlier process left off.
     pub(crate) fn new(streams: Streams, counters: &[(u16, u8)]) -> Self {
         let counters = counters.iter().map(|(pid, n)| (*pid, n & ContinuityCounter::MAX)).collect();
-        Self { streams, counters, pcr: None, frames: Vec::new(), frames_pts: 0, out: Vec::new() }
+        Self { streams, counters, pcr: None, fresh: true, frames: Vec::new(), frames_pts: 0, out: Vec::new() }
     }
 
     /// The next counter of each PID.
@@ -68,7 +72,7 @@ impl TsMuxer {
     }
 
     pub(crate) fn begin_segment(&mut self) {
-        self.pcr = None;
+        self.fresh = true;
         let pat = Pat {
             transport_stream_id: 1,
             version_number: VersionNumber::default(),
@@ -129,12 +133,23 @@ impl TsMuxer {
     /// PCR-only packets up to the lead before `pts`.
     fn advance_clock(&mut self, pts: i64) {
         let target = pts - PCR_LEAD;
-        let mut next = self.pcr.map_or(target, |last| last + PCR_INTERVAL);
-        while next <= target {
+        let mut next = self.next_pcr(target);
+        while next <= target || self.fresh {
             let field = AdaptationField { pcr: Some(reference(next)), ..plain_field() };
             self.packet(self.pcr_pid(), Some(field), None);
             self.pcr = Some(next);
+            self.fresh = false;
             next += PCR_INTERVAL;
+        }
+    }
+
+    /// A segment begins with a PCR, no more than the interval after the last one of the segment before; after a pause the clock jumps.
+    fn next_pcr(&self, target: i64) -> i64 {
+        match self.pcr {
+            None => target,
+            Some(last) if target - last > PCR_JUMP => target,
+            Some(last) if self.fresh => target.min(last + PCR_INTERVAL).max(last + 1),
+            Some(last) => last + PCR_INTERVAL,
         }
     }
 

@@ -114,7 +114,10 @@ pub fn extinf_matches_decoded(playlist: &Playlist) -> Result<Vec<ExtinfCheck>> {
     let pid = video.or(report.pid(ts::STREAM_AAC)).context("no stream to measure by")?;
     let mut out = vec![];
     for (i, segment) in playlist.segments.iter().enumerate() {
-        let (first, _) = *report.spans[i].get(&pid).with_context(|| format!("{} holds nothing of PID {pid}", segment.uri))?;
+        let (own, _) = *report.spans[i].get(&pid).with_context(|| format!("{} holds nothing of PID {pid}", segment.uri))?;
+        // A stretch begins with whatever comes first in it; later segments begin at the picture that made the cut.
+        let begins = i == 0 || segment.discontinuity;
+        let first = if begins { report.spans[i].values().map(|(first, _)| *first).min().unwrap_or(own) } else { own };
         let next = playlist.segments.get(i + 1).filter(|n| !n.discontinuity).and_then(|_| report.spans[i + 1].get(&pid));
         let (end, tolerance_ms) = match next {
             Some(next) => (next.0 as f64, EXTINF_TOLERANCE_MS),

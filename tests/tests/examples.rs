@@ -1,0 +1,106 @@
+//! Every example is a manifest that works: run in local mode against real servers, with their addresses put in.
+
+use anyhow::{Context, Result, ensure};
+use recording_crds::status::Phase;
+use recording_tests::analyser::content;
+use recording_tests::analyser::playlist::Playlist;
+use recording_tests::harness::livekit::LiveKit;
+use recording_tests::harness::s3::S3;
+use recording_tests::harness::workspace;
+use recording_tests::local::{Ended, Local, publisher};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(90);
+
+fn example(name: &str) -> Result<String> {
+    std::fs::read_to_string(workspace().join("examples").join(name)).with_context(|| name.to_owned())
+}
+
+/// Shorter idle time than a person would want, so that the test ends soon.
+fn impatient(manifest: &str) -> String {
+    manifest.replace("idleTimeoutSeconds: 30", "idleTimeoutSeconds: 5").replace("mode: Individual\n", "mode: Individual\n  IDLE")
+}
+
+#[test]
+fn test_pattern() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let manifest = example("test-pattern.yaml")?.replace("durationSeconds: 20", "durationSeconds: 6");
+    let ended = Local::start(&manifest, &["--output", &text(folder.path())])?.wait(LIMIT)?;
+    completed(&ended)?;
+    ensure!(playlists(folder.path())?.len() == 2);
+    Ok(())
+}
+
+#[test]
+fn livekit_s3() -> Result<()> {
+    let (livekit, s3) = (LiveKit::start()?, S3::start()?);
+    s3.create_bucket("recordings")?;
+    let manifest = impatient(&example("livekit-s3.yaml")?)
+        .replace("\n  IDLE", "\n")
+        .replace("ws://127.0.0.1:7880", &livekit.url())
+        .replace("http://127.0.0.1:9000", &s3.endpoint())
+        .replace("LIVEKIT_API_KEY: devkey", &format!("LIVEKIT_API_KEY: {}", livekit.api_key()))
+        .replace("secretsecretsecretsecretsecretsecret", livekit.api_secret())
+        .replace("AWS_ACCESS_KEY_ID: minioadmin", &format!("AWS_ACCESS_KEY_ID: {}", s3.access_key()))
+        .replace("AWS_SECRET_ACCESS_KEY: minioadmin", &format!("AWS_SECRET_ACCESS_KEY: {}", s3.secret_key()));
+    let recording = Local::start(&manifest, &[])?;
+    let _alice = publisher(&livekit, "daily-standup", "alice", 1, &["--seconds", "6"])?;
+    completed(&recording.wait(LIMIT)?)?;
+    let keys = s3.list("recordings")?;
+    ensure!(keys.iter().all(|key| key.starts_with("acme/standups/")), "{keys:?}");
+    ensure!(keys.iter().any(|key| key.ends_with("__uid_s_alice__uid_e_av.m3u8")), "{keys:?}");
+    Ok(())
+}
+
+#[test]
+fn livekit_token() -> Result<()> {
+    let livekit = LiveKit::start()?;
+    let (media, secret) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    let grants = serde_json::json!({"roomJoin": true, "room": "board-meeting", "canSubscribe": true, "canPublish": false, "hidden": true});
+    std::fs::write(secret.path().join("token"), livekit.token("board-meeting", "recorder", grants))?;
+    let manifest = impatient(&example("livekit-token.yaml")?)
+        .replace("\n  IDLE", "\n  idleTimeoutSeconds: 5\n")
+        .replace("wss://sfu.example.com", &livekit.url());
+    let flags = [format!("board-meeting-token={}", text(secret.path())), format!("recordings={}", text(media.path()))];
+    let recording = Local::start(&manifest, &["--secret", &flags[0], "--volume", &flags[1]])?;
+    let _alice = publisher(&livekit, "board-meeting", "alice", 1, &["--seconds", "6"])?;
+    completed(&recording.wait(LIMIT)?)?;
+    ensure!(playlists(&media.path().join("board"))?.len() == 1, "below subPath");
+    Ok(())
+}
+
+#[test]
+fn livekit_audio_only() -> Result<()> {
+    let livekit = LiveKit::start()?;
+    let (media, secret) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    std::fs::write(secret.path().join("LIVEKIT_API_KEY"), livekit.api_key())?;
+    std::fs::write(secret.path().join("LIVEKIT_API_SECRET"), livekit.api_secret())?;
+    let manifest = impatient(&example("livekit-audio-only.yaml")?)
+        .replace("\n  IDLE", "\n  idleTimeoutSeconds: 5\n")
+        .replace("ws://127.0.0.1:7880", &livekit.url());
+    let flags = [format!("livekit={}", text(secret.path())), format!("recordings={}", text(media.path()))];
+    let recording = Local::start(&manifest, &["--secret", &flags[0], "--volume", &flags[1]])?;
+    let _alice = publisher(&livekit, "radio-show", "alice", 1, &["--seconds", "8"])?;
+    completed(&recording.wait(LIMIT)?)?;
+    let found = playlists(media.path())?;
+    ensure!(found.len() == 1 && text(&found[0]).ends_with("__uid_e_audio.m3u8"), "{found:?}");
+    let audio = content::audio(&Playlist::read(&found[0])?, &[1])?;
+    let heard = audio.voices[&1].tone.iter().filter(|share| **share > 0.5).count();
+    ensure!(heard >= 6, "8 s of tone: {:?}", audio.voices[&1].tone);
+    Ok(())
+}
+
+fn completed(ended: &Ended) -> Result<()> {
+    ensure!(ended.exit_code == 0, "exit {}: {}\n{}", ended.exit_code, ended.said, ended.recorder_log());
+    ensure!(ended.status()?.phase == Some(Phase::Completed), "{}", ended.said);
+    Ok(())
+}
+
+fn playlists(folder: &Path) -> Result<Vec<PathBuf>> {
+    Ok(std::fs::read_dir(folder)?.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "m3u8")).collect())
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}
