@@ -121,7 +121,7 @@ pub fn extinf_matches_decoded(playlist: &Playlist) -> Result<Vec<ExtinfCheck>> {
         let next = playlist.segments.get(i + 1).filter(|n| !n.discontinuity).and_then(|_| report.spans[i + 1].get(&pid));
         let (end, tolerance_ms) = match next {
             Some(next) => (next.0 as f64, EXTINF_TOLERANCE_MS),
-            None => (last_end(&report, i), LAST_EXTINF_TOLERANCE_MS),
+            None => (last_end(&report, i, &segment.path)?, LAST_EXTINF_TOLERANCE_MS),
         };
         out.push(ExtinfCheck {
             uri: segment.uri.clone(),
@@ -133,9 +133,14 @@ pub fn extinf_matches_decoded(playlist: &Playlist) -> Result<Vec<ExtinfCheck>> {
     Ok(out)
 }
 
-/// Where the longest stream of a segment ends.
-fn last_end(report: &ts::TsReport, segment: usize) -> f64 {
-    report.spans[segment].iter().map(|(&pid, &(_, last))| last as f64 + mean_step(report, segment, pid)).fold(0.0, f64::max)
+/// Where the longest stream of a segment ends, 90 kHz: the last frame of sound ends exactly, the last picture by the mean step.
+fn last_end(report: &ts::TsReport, segment: usize, path: &Path) -> Result<f64> {
+    let picture = report.pid(ts::STREAM_H264).filter(|pid| report.spans[segment].contains_key(pid));
+    let picture = picture.map_or(0.0, |pid| report.spans[segment][&pid].1 as f64 + mean_step(report, segment, pid));
+    let (csv, _) = run_ffprobe(&["-select_streams", "a", "-show_entries", "packet=pts_time,duration_time", "-of", "csv=p=0"], path)?;
+    let last = String::from_utf8_lossy(&csv).lines().rfind(|line| !line.trim().is_empty()).map(str::to_owned).unwrap_or_default();
+    let sound: f64 = last.split(',').filter_map(|value| value.parse::<f64>().ok()).sum();
+    Ok(picture.max(sound * 90_000.0))
 }
 
 /// Ticks between two PES of a segment.

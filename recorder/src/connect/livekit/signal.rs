@@ -113,8 +113,8 @@ impl Signal {
                 let body = response.body().as_deref().unwrap_or_default();
                 Err(Refused::Http { status: response.status().as_u16(), body: String::from_utf8_lossy(body).into_owned() })
             }
-            Ok(Err(error)) => Err(Refused::Network(redact(&error.to_string()))),
-            Err(_) => Err(Refused::Network(format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()))),
+            Ok(Err(error)) => Err(Refused::Network(format!("{}: {}", address.endpoint, redact(&error.to_string())))),
+            Err(_) => Err(Refused::Network(format!("{}: no answer within {} s", address.endpoint, CONNECT_TIMEOUT.as_secs()))),
         }
     }
 
