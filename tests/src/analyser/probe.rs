@@ -133,14 +133,15 @@ pub fn extinf_matches_decoded(playlist: &Playlist) -> Result<Vec<ExtinfCheck>> {
     Ok(out)
 }
 
-/// Where the longest stream of a segment ends, 90 kHz: the last frame of sound ends exactly, the last picture by the mean step.
+/// Where a segment ends, 90 kHz: with its last frame of sound (sound runs through); without sound with its last picture and the mean step.
+/// The last picture itself says little: black filler comes once a second.
 fn last_end(report: &ts::TsReport, segment: usize, path: &Path) -> Result<f64> {
     let picture = report.pid(ts::STREAM_H264).filter(|pid| report.spans[segment].contains_key(pid));
     let picture = picture.map_or(0.0, |pid| report.spans[segment][&pid].1 as f64 + mean_step(report, segment, pid));
     let (csv, _) = run_ffprobe(&["-select_streams", "a", "-show_entries", "packet=pts_time,duration_time", "-of", "csv=p=0"], path)?;
     let last = String::from_utf8_lossy(&csv).lines().rfind(|line| !line.trim().is_empty()).map(str::to_owned).unwrap_or_default();
     let sound: f64 = last.split(',').filter_map(|value| value.parse::<f64>().ok()).sum();
-    Ok(picture.max(sound * 90_000.0))
+    Ok(if sound > 0.0 { sound * 90_000.0 } else { picture })
 }
 
 /// Ticks between two PES of a segment.
