@@ -35,7 +35,8 @@ fn page() -> String {
             Ends::No => "no",
         };
         let (component, meaning, remedy) = (code.component(), code.meaning(), code.remedy());
-        writeln!(page, "| {code} | {number} | {component} | {ends} | {meaning} | {} | {remedy} |", who(code.who())).expect("a string takes everything");
+        writeln!(page, "| {code} | {number} | {component} | {ends} | {meaning} | {} | {remedy} |", who(code.who()))
+            .expect("a string takes everything");
     }
     page
 }

@@ -69,8 +69,18 @@ fn crates_do_not_touch_what_is_not_theirs() {
 #[test]
 fn media_core_touches_no_clock_disk_network_or_thread() {
     let words = [
-        "std::fs", "std::net", "std::thread", "std::time::Instant", "std::time::SystemTime", "Instant::now", "SystemTime::now", "HashMap", "HashSet", "async fn",
-        "println!", "std::env",
+        "std::fs",
+        "std::net",
+        "std::thread",
+        "std::time::Instant",
+        "std::time::SystemTime",
+        "Instant::now",
+        "SystemTime::now",
+        "HashMap",
+        "HashSet",
+        "async fn",
+        "println!",
+        "std::env",
     ];
     let mut files = Vec::new();
     rust_files(&root().join("recorder/media/src"), &mut files);

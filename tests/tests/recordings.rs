@@ -87,7 +87,10 @@ fn two_livekit_publishers_into_s3_nothing_missing() -> Result<()> {
         ensure!(counts.duplicated == 0 && counts.out_of_order == 0, "{identity}: {counts:?}");
         let audio = content::audio(&playlist, &[id])?;
         let offsets = content::av_offset(&video, &audio, id, 15);
-        println!("{identity}: {} of {} frames, A/V offset median {:.1} p99 {:.1} max {:.1} ms", counts.present, counts.expected, offsets.median, offsets.p99, offsets.max);
+        println!(
+            "{identity}: {} of {} frames, A/V offset median {:.1} p99 {:.1} max {:.1} ms",
+            counts.present, counts.expected, offsets.median, offsets.p99, offsets.max
+        );
         ensure!(offsets.p99.abs() <= LIBWEBRTC_OFFSET_MS, "{identity}: {offsets:?}");
         if identity == "bob" {
             speech_before_the_camera(&video, &audio, id)?;
@@ -154,13 +157,18 @@ fn sound(path: &Path) -> Result<Playlist> {
 }
 
 fn playlists(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut found: Vec<PathBuf> = std::fs::read_dir(folder)?.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "m3u8")).collect();
+    let mut found: Vec<PathBuf> =
+        std::fs::read_dir(folder)?.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "m3u8")).collect();
     found.sort();
     Ok(found)
 }
 
 fn manifest(folder: &Path) -> Result<Value> {
-    let path = std::fs::read_dir(folder)?.flatten().map(|e| e.path()).find(|p| p.extension().is_some_and(|e| e == "json")).context("a manifest")?;
+    let path = std::fs::read_dir(folder)?
+        .flatten()
+        .map(|e| e.path())
+        .find(|p| p.extension().is_some_and(|e| e == "json"))
+        .context("a manifest")?;
     Ok(serde_json::from_slice(&std::fs::read(path)?)?)
 }
 

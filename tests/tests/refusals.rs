@@ -56,7 +56,8 @@ spec:
 fn a_wrong_key_is_token_invalid() -> Result<()> {
     let (livekit, s3) = (LiveKit::start()?, S3::start()?);
     s3.create_bucket("media")?;
-    let manifest = livekit_to_s3(&livekit, &s3, "room", "media", IDLE, 4).replace(livekit.api_secret(), "not-the-secret-that-the-server-has!!");
+    let manifest =
+        livekit_to_s3(&livekit, &s3, "room", "media", IDLE, 4).replace(livekit.api_secret(), "not-the-secret-that-the-server-has!!");
     let ended = Local::start(&manifest, &[])?.wait(LIMIT)?;
     failed(&ended, Code::TokenInvalid, Some(110))?;
     ensure!(!ended.said.contains("not-the-secret") && !ended.recorder_log().contains("not-the-secret"), "the secret was printed");
@@ -72,7 +73,8 @@ fn an_expired_token_is_token_expired_and_never_printed() -> Result<()> {
     claims["exp"] = 1_000_000_000.into();
     claims["nbf"] = 999_999_000.into();
     let token = sign(&claims, livekit.api_secret())?;
-    let manifest = livekit_to_s3(&livekit, &s3, "room", "media", IDLE, 4).replace("apiKeySecretRef: {name: livekit}", "secretKeyRef: {name: jwt, key: t}")
+    let manifest = livekit_to_s3(&livekit, &s3, "room", "media", IDLE, 4)
+        .replace("apiKeySecretRef: {name: livekit}", "secretKeyRef: {name: jwt, key: t}")
         + &format!("---\nkind: Secret\napiVersion: v1\nmetadata: {{name: jwt}}\nstringData: {{t: '{token}'}}\n");
     let ended = Local::start(&manifest, &[])?.wait(LIMIT)?;
     failed(&ended, Code::TokenExpired, Some(109))?;
