@@ -12,7 +12,8 @@ setup-test:
 	@scripts/setup.sh test
 
 build: setup-build ## Build both binaries into target/release
-	cargo build --release -p recording-controller -p recorder
+	# The whole workspace, as the tests build it: another selection of packages would build dependencies twice.
+	cargo build --release --workspace
 
 demo: build ## Record the built-in test pattern into target/demo: no cluster, no SFU
 	target/release/recording-operator local -f examples/test-pattern.yaml --output target/demo
