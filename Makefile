@@ -11,8 +11,8 @@ setup-build:
 setup-test:
 	@scripts/setup.sh test
 
+# The whole workspace, as the tests build it: another selection of packages would build dependencies twice.
 build: setup-build ## Build both binaries into target/release
-	# The whole workspace, as the tests build it: another selection of packages would build dependencies twice.
 	cargo build --release --workspace
 
 demo: build ## Record the built-in test pattern into target/demo: no cluster, no SFU
