@@ -3,6 +3,7 @@
 mod sweep;
 
 use crate::cli::RunArgs;
+use crate::filled::Filled;
 use crate::metrics::{self, Metrics};
 use crate::pod::Image;
 use crate::refusals::Refusals;
@@ -34,6 +35,7 @@ const RETRY_CONFLICT: Duration = Duration::from_millis(500);
 pub struct Context {
     pub client: Client,
     pub pods: Store<Pod>,
+    pub(crate) pods_filled: Filled,
     pub reports: ReportStore,
     pub listeners: Listeners,
     pub refusals: Refusals,
@@ -109,7 +111,8 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     };
     let scopes: Vec<Scope> = scopes.iter().map(|namespace| Scope::new(&client, namespace.as_deref(), &args, &metrics)).collect();
     let caches = scopes.iter().map(|scope| scope.recordings.clone()).collect();
-    let server = metrics::serve(args.metrics_addr, metrics, caches).await?;
+    let filled = scopes.iter().map(|scope| scope.filled.clone()).collect();
+    let server = metrics::serve(args.metrics_addr, metrics, caches, filled).await?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), image = args.recorder_image, "watching Recordings");
     let controllers = future::join_all(scopes.into_iter().map(Scope::run));
     tokio::select! {
@@ -121,6 +124,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
 /// All namespaces, or one: a controller with caches of its own.
 struct Scope {
     recordings: Store<Recording>,
+    filled: Filled,
     recordings_writer: reflector::store::Writer<Recording>,
     pods_writer: reflector::store::Writer<Pod>,
     recordings_api: Api<Recording>,
@@ -137,6 +141,7 @@ impl Scope {
         let reports = ReportStore::default();
         let context = Context {
             client: client.clone(),
+            pods_filled: Filled::of(&pods),
             pods,
             listeners: Listeners::new(reports.clone(), wake),
             reports,
@@ -147,6 +152,7 @@ impl Scope {
             metrics: metrics.clone(),
         };
         Self {
+            filled: Filled::of(&recordings),
             recordings,
             recordings_writer,
             pods_writer,
@@ -158,7 +164,7 @@ impl Scope {
     }
 
     async fn run(self) {
-        let sweeping = sweep::run(self.context.clone(), self.recordings.clone());
+        let sweeping = sweep::run(self.context.clone(), self.recordings.clone(), self.filled);
         let everything = watcher::Config::default();
         let ours = watcher::Config::default().labels(&format!("{}={}", labels::MANAGED_BY, labels::MANAGER));
         let recordings = watcher(self.recordings_api, everything)

@@ -14,6 +14,7 @@ mod apply;
 pub mod cli;
 pub mod controller;
 pub mod events;
+mod filled;
 #[cfg(test)]
 mod fixture;
 pub mod job;

@@ -4,6 +4,7 @@
 
 mod scrape;
 
+use crate::filled::Filled;
 use anyhow::Context as _;
 use axum::Router;
 use axum::extract::State;
@@ -70,16 +71,16 @@ fn gauge(name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGauge
     IntGaugeVec::new(Opts::new(format!("recording_operator_{name}"), help), labels)
 }
 
-type Pages = State<Arc<(Metrics, Vec<Store<Recording>>)>>;
+type Pages = State<Arc<(Metrics, Vec<Store<Recording>>, Vec<Filled>)>>;
 
 /// Listens before it returns, so that a taken port is an error at the start.
-pub async fn serve(address: SocketAddr, metrics: Metrics, caches: Vec<Store<Recording>>) -> anyhow::Result<JoinHandle<()>> {
+pub(crate) async fn serve(address: SocketAddr, metrics: Metrics, caches: Vec<Store<Recording>>, filled: Vec<Filled>) -> anyhow::Result<JoinHandle<()>> {
     let listener = tokio::net::TcpListener::bind(address).await.with_context(|| format!("failed to listen on --metrics-addr {address}"))?;
     let pages = Router::new()
         .route("/metrics", get(|State(page): Pages| async move { page.0.text(&page.1) }))
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(ready))
-        .with_state(Arc::new((metrics, caches)));
+        .with_state(Arc::new((metrics, caches, filled)));
     Ok(tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, pages).await {
             tracing::error!(%error, "metrics are no longer served");
@@ -89,7 +90,7 @@ pub async fn serve(address: SocketAddr, metrics: Metrics, caches: Vec<Store<Reco
 
 /// Ready when the caches are: until then nothing is reconciled.
 async fn ready(State(page): Pages) -> (StatusCode, &'static str) {
-    let filled = page.1.iter().all(|cache| futures::FutureExt::now_or_never(cache.wait_until_ready()).is_some_and(|r| r.is_ok()));
+    let filled = page.2.iter().all(Filled::already);
     if filled { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "the caches are not filled yet") }
 }
 

@@ -18,7 +18,9 @@ const EVENTS_MAX: u32 = 50;
 
 pub(crate) async fn observe(recording: Arc<Recording>, context: &Context) -> Result<Observed, Error> {
     // An empty cache is not an empty cluster.
-    context.pods.wait_until_ready().await.map_err(|_| Error::CacheGone)?;
+    if !context.pods_filled.wait().await {
+        return Err(Error::CacheGone);
+    }
     let uid = recording.uid().unwrap_or_default();
     let mut pods = pods_of(&recording, &uid, context);
     if let Some(newest) = pods.last_mut() {

@@ -17,7 +17,7 @@ use recording_tests::harness::process::{run, wait_until};
 use recording_tests::harness::s3::S3;
 use recording_tests::harness::workspace;
 use recording_tests::local::{download, livekit_to_s3, publisher, secrets};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -36,6 +36,8 @@ const START: Duration = Duration::from_secs(60);
 const FINISH: Duration = Duration::from_secs(90);
 /// [D] A recorder that dies in mid-recording and is restarted in place loses at most this much.
 const GAP_MAX_SECONDS: i64 = 6;
+/// [D] Until a pod has ended, another is scheduled and in the room.
+const DRAIN_GAP_MAX_SECONDS: i64 = 15;
 
 #[test]
 fn a_livekit_room_into_s3_and_everything_kubectl_says_of_it() -> Result<()> {
@@ -79,10 +81,7 @@ fn stop_delete_and_a_controller_that_dies() -> Result<()> {
         world.wait(name, "condition=Recording", START)?;
     }
     a_controller_that_dies_changes_nothing(world)?;
-    thread::scope(|scope| {
-        let each = [scope.spawn(|| stopped(world)), scope.spawn(|| deleted(world)), scope.spawn(|| unwatched(world))];
-        each.into_iter().try_for_each(|case| case.join().map_err(|_| anyhow!("a case panicked"))?)
-    })
+    at_once([&|| stopped(world), &|| deleted(world), &|| unwatched(world)])
 }
 
 /// Gone while two recordings end, one of them unseen; then it is back.
@@ -137,34 +136,66 @@ fn unwatched(world: &World) -> Result<()> {
 }
 
 #[test]
-fn a_killed_recorder_goes_on_in_the_same_playlist() -> Result<()> {
-    let world = World::new("crash")?;
+fn a_recorder_that_is_killed_or_drained_goes_on_in_the_same_playlist() -> Result<()> {
+    let world = &World::new("crash")?;
     // The room begins anew with the process that makes it.
-    world.record("killed", 14)?;
-    let before = wait_until("three stored segments", FINISH, || {
-        world.listed("killed").ok().filter(|playlist| playlist.segments.len() >= 3)
-    })?;
-    let pod = world.pod("killed")?;
-    let name = pod.metadata.name.clone().context("a pod's name")?;
-    world.cluster.kill_container(world.ns.name(), &name, "recorder")?;
+    for name in ["killed", "drained"] {
+        world.record(name, 14)?;
+    }
+    let keyless = world.room("keyless", 6)?.replace("{name: bucket}", "{name: late}");
+    world.ns.apply(&keyless)?;
+    at_once([&|| killed(world), &|| drained(world), &|| keyless_until_the_secret_comes(world)])
+}
+
+fn killed(world: &World) -> Result<()> {
+    let before = world.three_segments("killed")?;
+    let pod = world.pod("killed")?.metadata.name.context("a pod's name")?;
+    world.cluster.kill_container(world.ns.name(), &pod, "recorder")?;
     wait_until("the kubelet to restart it", START, || world.pod("killed").ok().filter(|pod| restarts(pod) == 1))?;
     world.wait("killed", "condition=Complete", FINISH)?;
+    goes_on(world, "killed", 1, &before, GAP_MAX_SECONDS)
+}
 
-    let status = world.completed("killed", Code::NoUsers, 1)?;
-    let gap = status.last_gap.clone().context("a gap")?;
+/// As by `kubectl drain`: the pod is evicted.
+fn drained(world: &World) -> Result<()> {
+    let before = world.three_segments("drained")?;
+    let pod = world.pod("drained")?.metadata.name.context("a pod's name")?;
+    world.evict(&pod)?;
+    world.wait("drained", "jsonpath={.status.attempt.number}=2", START)?;
+    world.wait("drained", "condition=Complete", FINISH)?;
+    goes_on(world, "drained", 2, &before, DRAIN_GAP_MAX_SECONDS)
+}
+
+/// What was stored before is still promised; after it a hole of known length and cause, then the rest.
+fn goes_on(world: &World, name: &str, attempt: i32, before: &Playlist, gap_max: i64) -> Result<()> {
+    let status = world.completed(name, Code::NoUsers, attempt)?;
+    let gap = status.last_gap.clone().with_context(|| format!("no gap: {status:?}"))?;
     ensure!(status.gap_count.is_some_and(|n| n >= 1) && !gap.reason.is_empty(), "{status:?}");
-    ensure!(status.gap_seconds.is_some_and(|s| (1..=GAP_MAX_SECONDS).contains(&s)), "{status:?}");
-    let stored = world.stored("killed")?;
-    let after = stored.one_playlist()?;
+    ensure!(status.gap_seconds.is_some_and(|s| (1..=gap_max).contains(&s)), "{status:?}");
+    let after = world.stored(name)?.one_playlist()?;
     let uris = |playlist: &Playlist| playlist.segments.iter().map(|s| s.uri.clone()).collect::<Vec<_>>();
-    ensure!(uris(&after.0).starts_with(&uris(&before)), "what was promised before is not what was kept: {before:?} {:?}", after.0);
-    ensure!(after.0.segments.iter().any(|s| s.discontinuity), "{:?}", after.0);
-    let hole = longest_hole(&after.0)?;
-    ensure!(hole > 0.0 && hole <= GAP_MAX_SECONDS as f64, "a hole of {hole} s");
-    let video = content::video(&after.0)?;
+    ensure!(uris(&after.playlist).starts_with(&uris(before)), "promised: {before:?}, kept: {:?}", after.playlist);
+    ensure!(after.playlist.segments.iter().any(|s| s.discontinuity), "{:?}", after.playlist);
+    let hole = longest_hole(&after.playlist)?;
+    ensure!(hole > 0.0 && hole <= gap_max as f64, "a hole of {hole} s");
+    let video = content::video(&after.playlist)?;
     let told = video.frames.iter().filter(|frame| frame.code.is_some()).count() as u64;
     ensure!(video.undecodable == 0 && told >= (13 + 5) * FPS, "{told} pictures, {} undecodable", video.undecodable);
-    println!("killed: {hole:.2} s are missing, {told} pictures are there; status {gap:?}");
+    println!("{name}: {hole:.2} s are missing, {told} pictures are there; {gap:?}");
+    Ok(())
+}
+
+fn keyless_until_the_secret_comes(world: &World) -> Result<()> {
+    wait_until("the status to say which Secret is missing", START, || {
+        let conditions = world.status("keyless").ok()?.conditions;
+        let ready = conditions::find(&conditions, conditions::READY)?;
+        (ready.reason == Code::SecretNotFound.as_str() && ready.message.contains("late")).then_some(())
+    })?;
+    world.ns.apply(&secrets("none", "none", &world.s3).replace("name: bucket", "name: late"))?;
+    world.wait("keyless", "condition=Complete", FINISH)?;
+    world.completed("keyless", Code::NoUsers, 1)?;
+    let counts = world.stored("keyless")?.one_playlist()?.counts(1)?;
+    ensure!(counts.missing.is_empty() && counts.present >= 5 * FPS, "{counts:?}");
     Ok(())
 }
 
@@ -173,15 +204,13 @@ fn wrong_worlds_are_failures_with_code_number_and_remedy() -> Result<()> {
     let world = &World::new("wrong")?;
     let livekit = LiveKit::start_on(GATEWAY.into())?;
     let wrong_key = "apiVersion: v1\nkind: Secret\nmetadata: {name: wrong}\nstringData: {LIVEKIT_API_KEY: test-key, LIVEKIT_API_SECRET: not-the-secret-that-the-server-has!!}\n";
+    world.s3.create_bucket("media")?;
     world.ns.apply(&secrets(livekit.api_key(), livekit.api_secret(), &world.s3))?;
     world.ns.apply(wrong_key)?;
     for (name, bucket) in [("key", "media"), ("nobody", "media"), ("bucket", "nowhere")] {
         let manifest = livekit_to_s3(&livekit, &world.s3, name, bucket, IDLE, 2);
         let recording = manifest.rsplit("---\n").next().context("the Recording stands last")?;
         let recording = if name == "key" { recording.replace("apiKeySecretRef: {name: livekit}", "apiKeySecretRef: {name: wrong}") } else { recording.to_owned() };
-        if name == "key" {
-            world.s3.create_bucket("media")?;
-        }
         world.ns.apply(&recording)?;
     }
     let expected = [("key", Code::TokenInvalid, 110), ("nobody", Code::NoRecordedData, 435), ("bucket", Code::InvalidParameter, 432)];
@@ -199,7 +228,8 @@ fn wrong_worlds_are_failures_with_code_number_and_remedy() -> Result<()> {
         let log = world.ns.kubectl(&["logs", &world.pod(name)?.metadata.name.unwrap_or_default()])?;
         ensure!(!log.is_empty() && !log.contains("not-the-secret"), "{name}: {log}");
     }
-    ensure!(world.status("bucket")?.failure.and_then(|f| f.message).is_some_and(|m| m.contains("nowhere")), "the bucket is named");
+    let said = world.status("bucket")?.failure.and_then(|failure| failure.message).unwrap_or_default();
+    ensure!(said.contains("NoSuchBucket"), "{said}");
     Ok(())
 }
 
@@ -241,6 +271,24 @@ fn every_wrong_manifest_is_refused_by_the_api_server_with_the_field_and_the_fix(
     world.ns.kubectl(&["delete", "rec", "--all", "--timeout=60s"]).map(drop)
 }
 
+#[test]
+fn the_controller_has_no_right_to_secrets_and_serves_metrics() -> Result<()> {
+    let cluster = installed()?;
+    let account = format!("system:serviceaccount:{SYSTEM}:{RELEASE}");
+    let may = |verb: &str, resource: &str| -> Result<bool> {
+        let output = cluster.client("kubectl")?.args(["auth", "can-i", verb, resource, "-A", "--as", &account]).output()?;
+        Ok(String::from_utf8_lossy(&output.stdout).trim() == "yes")
+    };
+    ensure!(may("create", "pods")? && may("patch", "recordings.recording-operator.io")?, "what it needs");
+    for (verb, resource) in [("get", "secrets"), ("list", "secrets"), ("get", "configmaps"), ("get", "nodes"), ("update", "deployments.apps")] {
+        ensure!(!may(verb, resource)?, "the controller may {verb} {resource}");
+    }
+    let service = format!("/api/v1/namespaces/{SYSTEM}/services/{RELEASE}-metrics:http/proxy/metrics");
+    let metrics = cluster.kubectl(&["get", "--raw", &service])?;
+    ensure!(metrics.contains("recording_operator_reconcile_duration_seconds_count"), "{metrics}");
+    Ok(())
+}
+
 const CONTROLLER: &str = "app.kubernetes.io/name=recording-operator,app.kubernetes.io/component=controller";
 
 /// A namespace that enforces `restricted`, in a cluster with the operator; a store of its own.
@@ -255,15 +303,20 @@ impl World {
         let cluster = installed()?;
         let ns = cluster.namespace(namespace)?;
         cluster.kubectl(&["label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted"])?;
-        Ok(Self { cluster, ns, s3: S3::start_on(GATEWAY.into())? })
+        let s3 = S3::start_on(GATEWAY.into())?;
+        ns.apply(&secrets("none", "none", &s3))?;
+        Ok(Self { cluster, ns, s3 })
     }
 
     /// The built-in room with one small person in it, into a bucket of the recording's name.
     fn record(&self, name: &str, seconds: u32) -> Result<()> {
+        self.ns.apply(&self.room(name, seconds)?).map(drop)
+    }
+
+    fn room(&self, name: &str, seconds: u32) -> Result<String> {
         self.s3.create_bucket(name)?;
-        self.ns.apply(&format!(
-            "{}---
-apiVersion: recording-operator.io/v1alpha1
+        Ok(format!(
+            "apiVersion: recording-operator.io/v1alpha1
 kind: Recording
 metadata: {{name: {name}}}
 spec:
@@ -276,11 +329,9 @@ spec:
   storage:
     s3: {{bucket: {name}, region: {}, endpoint: '{}', forcePathStyle: true, prefix: acme, credentialsSecretRef: {{name: bucket}}}}
 ",
-            secrets("none", "none", &self.s3),
             self.s3.region(),
             self.s3.endpoint()
-        ))?;
-        Ok(())
+        ))
     }
 
     fn wait(&self, name: &str, condition: &str, timeout: Duration) -> Result<()> {
@@ -292,16 +343,16 @@ spec:
         Ok(serde_json::from_value(recording["status"].clone())?)
     }
 
-    /// Completed for this reason, everything stored, by the first attempt.
-    fn completed(&self, name: &str, reason: Code, playlists: i64) -> Result<RecordingStatus> {
+    /// Completed for this reason, one playlist, everything stored, by this attempt.
+    fn completed(&self, name: &str, reason: Code, attempt: i32) -> Result<RecordingStatus> {
         let status = self.status(name)?;
         ensure!(status.phase == Some(Phase::Completed) && status.failure.is_none(), "{name}: {status:?}");
         ensure!(status.result.as_ref().is_some_and(|r| r.reason == reason), "{name}: {status:?}");
         ensure!(conditions::is_true(&status.conditions, conditions::UPLOADED), "{name}: {:?}", status.conditions);
-        ensure!(status.playlist_count == Some(playlists), "{name}: {status:?}");
+        ensure!(status.playlist_count == Some(1), "{name}: {status:?}");
         let progress = status.progress.clone().context("progress")?;
         ensure!(progress.percent == 100 && progress.uploaded_files == progress.recorded_files && progress.uploaded_bytes > 0, "{name}: {progress:?}");
-        ensure!(status.attempt.as_ref().is_some_and(|a| a.number == 1), "{name}: {status:?}");
+        ensure!(status.attempt.as_ref().is_some_and(|a| a.number == attempt), "{name}: {status:?}");
         Ok(status)
     }
 
@@ -315,6 +366,20 @@ spec:
         let mut pods = self.pods(name)?;
         ensure!(pods.len() == 1, "{name} has {} pods", pods.len());
         pods.pop().context("a pod")
+    }
+
+    /// The eviction that `kubectl drain` asks for.
+    fn evict(&self, pod: &str) -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("eviction.json");
+        let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": self.ns.name()}});
+        std::fs::write(&file, eviction.to_string())?;
+        let path = format!("/api/v1/namespaces/{}/pods/{pod}/eviction", self.ns.name());
+        self.cluster.kubectl(&["create", "--raw", &path, "-f", &file.display().to_string()]).map(drop)
+    }
+
+    fn three_segments(&self, name: &str) -> Result<Playlist> {
+        wait_until("three stored segments", FINISH, || self.listed(name).ok().filter(|playlist| playlist.segments.len() >= 3))
     }
 
     /// The playlist as it is stored now.
@@ -331,6 +396,15 @@ spec:
         stored.manifest_is_true().with_context(|| format!("{name}: {:?}", stored.names))?;
         Ok(stored)
     }
+}
+
+/// All of them, at the same time; the first failure of the list is told.
+fn at_once(cases: [&(dyn Fn() -> Result<()> + Sync); 3]) -> Result<()> {
+    thread::scope(|scope| {
+        let running: Vec<_> = cases.into_iter().map(|case| scope.spawn(case)).collect();
+        let outcomes: Vec<Result<()>> = running.into_iter().map(|case| case.join().map_err(|_| anyhow!("a case panicked"))?).collect();
+        outcomes.into_iter().collect()
+    })
 }
 
 /// The shared cluster with image and chart, for all tests of this file.
@@ -358,16 +432,19 @@ struct Stored {
     names: Vec<String>,
 }
 
-/// A playlist that was ended.
-struct Ended(Playlist);
+/// A playlist that was ended, with its files.
+struct Ended {
+    playlist: Playlist,
+    _folder: tempfile::TempDir,
+}
 
 impl Stored {
-    fn one_playlist(&self) -> Result<Ended> {
+    fn one_playlist(self) -> Result<Ended> {
         let found: Vec<PathBuf> = self.names.iter().filter(|n| n.ends_with(".m3u8")).map(|n| self.folder.path().join(n)).collect();
         ensure!(found.len() == 1, "{found:?}");
         let playlist = Playlist::read(&found[0])?;
         ensure!(playlist.endlist && playlist.kind.as_deref() == Some("EVENT") && !playlist.segments.is_empty(), "{playlist:?}");
-        Ok(Ended(playlist))
+        Ok(Ended { playlist, _folder: self.folder })
     }
 
     /// Every segment that the manifest names is there with its size and digest; every segment there is named by it.
@@ -393,7 +470,7 @@ impl Stored {
 impl Ended {
     /// The frames of the only person in the picture.
     fn counts(&self, id: u8) -> Result<content::Counts> {
-        let video = content::video(&self.0)?;
+        let video = content::video(&self.playlist)?;
         ensure!(video.undecodable == 0 && video.participants.len() == 1, "{:?}, {} undecodable", video.participants, video.undecodable);
         video.participants.get(&id).cloned().with_context(|| format!("{:?}", video.participants))
     }

@@ -2,6 +2,7 @@
 
 use super::Context;
 use crate::apply;
+use crate::filled::Filled;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::reflector::Store;
 use kube::{Api, ResourceExt};
@@ -14,9 +15,9 @@ use std::time::Duration;
 const EVERY: Duration = Duration::from_secs(30);
 
 /// Never returns while the caches live.
-pub(super) async fn run(context: Arc<Context>, recordings: Store<Recording>) {
+pub(super) async fn run(context: Arc<Context>, recordings: Store<Recording>, filled: Filled) {
     // Without full caches everything would look like an orphan.
-    if recordings.wait_until_ready().await.is_err() || context.pods.wait_until_ready().await.is_err() {
+    if !filled.wait().await || !context.pods_filled.wait().await {
         return;
     }
     loop {
