@@ -115,20 +115,18 @@ pub fn extinf_matches_decoded(playlist: &Playlist) -> Result<Vec<ExtinfCheck>> {
     let mut out = vec![];
     for (i, segment) in playlist.segments.iter().enumerate() {
         let (own, _) = *report.spans[i].get(&pid).with_context(|| format!("{} holds nothing of PID {pid}", segment.uri))?;
-        // A stretch begins with whatever comes first in it; later segments begin at the picture that made the cut.
+        // A stretch begins with whatever comes first in it, or, as FFmpeg counts, with its picture; later segments with the picture of the cut.
         let begins = i == 0 || segment.discontinuity;
-        let first = if begins { report.spans[i].values().map(|(first, _)| *first).min().unwrap_or(own) } else { own };
+        let earliest = report.spans[i].values().map(|(first, _)| *first).min().filter(|_| begins).unwrap_or(own);
         let next = playlist.segments.get(i + 1).filter(|n| !n.discontinuity).and_then(|_| report.spans[i + 1].get(&pid));
         let (end, tolerance_ms) = match next {
             Some(next) => (next.0 as f64, EXTINF_TOLERANCE_MS),
             None => (last_end(&report, i, &segment.path)?, LAST_EXTINF_TOLERANCE_MS),
         };
-        out.push(ExtinfCheck {
-            uri: segment.uri.clone(),
-            extinf: segment.duration,
-            decoded: (end - first as f64) / 90_000.0,
-            tolerance_ms,
-        });
+        let [by_picture, by_all] = [own, earliest].map(|first| (end - first as f64) / 90_000.0);
+        let closer = (by_picture - segment.duration).abs() < (by_all - segment.duration).abs();
+        let decoded = if closer { by_picture } else { by_all };
+        out.push(ExtinfCheck { uri: segment.uri.clone(), extinf: segment.duration, decoded, tolerance_ms });
     }
     Ok(out)
 }
