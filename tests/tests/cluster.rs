@@ -210,7 +210,11 @@ fn wrong_worlds_are_failures_with_code_number_and_remedy() -> Result<()> {
     for (name, bucket) in [("key", "media"), ("nobody", "media"), ("bucket", "nowhere")] {
         let manifest = livekit_to_s3(&livekit, &world.s3, name, bucket, IDLE, 2);
         let recording = manifest.rsplit("---\n").next().context("the Recording stands last")?;
-        let recording = if name == "key" { recording.replace("apiKeySecretRef: {name: livekit}", "apiKeySecretRef: {name: wrong}") } else { recording.to_owned() };
+        let recording = if name == "key" {
+            recording.replace("apiKeySecretRef: {name: livekit}", "apiKeySecretRef: {name: wrong}")
+        } else {
+            recording.to_owned()
+        };
         world.ns.apply(&recording)?;
     }
     let expected = [("key", Code::TokenInvalid, 110), ("nobody", Code::NoRecordedData, 435), ("bucket", Code::InvalidParameter, 432)];
@@ -280,7 +284,9 @@ fn the_controller_has_no_right_to_secrets_and_serves_metrics() -> Result<()> {
         Ok(String::from_utf8_lossy(&output.stdout).trim() == "yes")
     };
     ensure!(may("create", "pods")? && may("patch", "recordings.recording-operator.io")?, "what it needs");
-    for (verb, resource) in [("get", "secrets"), ("list", "secrets"), ("get", "configmaps"), ("get", "nodes"), ("update", "deployments.apps")] {
+    for (verb, resource) in
+        [("get", "secrets"), ("list", "secrets"), ("get", "configmaps"), ("get", "nodes"), ("update", "deployments.apps")]
+    {
         ensure!(!may(verb, resource)?, "the controller may {verb} {resource}");
     }
     let service = format!("/api/v1/namespaces/{SYSTEM}/services/{RELEASE}-metrics:http/proxy/metrics");
@@ -351,7 +357,10 @@ spec:
         ensure!(conditions::is_true(&status.conditions, conditions::UPLOADED), "{name}: {:?}", status.conditions);
         ensure!(status.playlist_count == Some(1), "{name}: {status:?}");
         let progress = status.progress.clone().context("progress")?;
-        ensure!(progress.percent == 100 && progress.uploaded_files == progress.recorded_files && progress.uploaded_bytes > 0, "{name}: {progress:?}");
+        ensure!(
+            progress.percent == 100 && progress.uploaded_files == progress.recorded_files && progress.uploaded_bytes > 0,
+            "{name}: {progress:?}"
+        );
         ensure!(status.attempt.as_ref().is_some_and(|a| a.number == attempt), "{name}: {status:?}");
         Ok(status)
     }

@@ -51,7 +51,9 @@ async fn pages_are_served_and_ready_only_with_filled_caches() {
     let probe = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = probe.local_addr().expect("bound");
     drop(probe);
-    let server = serve(address, Metrics::new().expect("registered"), vec![cache.clone()], vec![crate::filled::Filled::of(&cache)]).await.expect("listening");
+    let server = serve(address, Metrics::new().expect("registered"), vec![cache.clone()], vec![crate::filled::Filled::of(&cache)])
+        .await
+        .expect("listening");
     let status = |page: &str| {
         let uri: hyper::Uri = format!("http://{address}{page}").parse().expect("a URI");
         async move {
