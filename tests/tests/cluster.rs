@@ -233,7 +233,7 @@ fn wrong_worlds_are_failures_with_code_number_and_remedy() -> Result<()> {
         ensure!(!log.is_empty() && !log.contains("not-the-secret"), "{name}: {log}");
     }
     let said = world.status("bucket")?.failure.and_then(|failure| failure.message).unwrap_or_default();
-    ensure!(said.contains("NoSuchBucket"), "{said}");
+    ensure!(said.contains("bucket nowhere"), "{said}");
     Ok(())
 }
 

@@ -100,7 +100,8 @@ fn a_missing_bucket_is_invalid_parameter_before_the_room_is_joined() -> Result<(
     let (livekit, s3) = (LiveKit::start()?, S3::start()?);
     let ended = Local::start(&livekit_to_s3(&livekit, &s3, "room", "nowhere", IDLE, 4), &[])?.wait(LIMIT)?;
     failed(&ended, Code::InvalidParameter, Some(432))?;
-    ensure!(ended.said.contains("nowhere"), "the message names the bucket: {}", ended.said);
+    let message = ended.status()?.failure.clone().and_then(|failure| failure.message).unwrap_or_default();
+    ensure!(message.contains("bucket nowhere"), "the message names the bucket: {message}");
     let rooms = livekit.room_service("ListRooms", serde_json::json!({}))?;
     ensure!(rooms["rooms"].as_array().is_none_or(Vec::is_empty), "a room was made: {rooms}");
     Ok(())

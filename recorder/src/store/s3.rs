@@ -58,6 +58,11 @@ pub(crate) struct S3Store {
 }
 
 impl S3Store {
+    /// What was being done, for messages: whoever reads "NoSuchBucket" wants to know which.
+    fn doing(&self, what: &str) -> String {
+        format!("{what} in bucket {}", self.options.bucket)
+    }
+
     /// # Errors
     /// [`StoreFailure::Invalid`] when the CA bundle holds no certificate.
     pub(crate) async fn open(options: S3Options) -> Result<Self, StoreFailure> {
@@ -116,7 +121,7 @@ impl S3Store {
             .key(join_key(&self.options.prefix, key))
             .send()
             .await
-            .map_err(|error| classify("look at", &error))?;
+            .map_err(|error| classify(&self.doing("look at"), &error))?;
         let same = head.metadata().and_then(|meta| meta.get(META_SHA256)).is_some_and(|there| there == sha256);
         match (same, head.e_tag()) {
             (true, Some(etag)) => Ok(etag.to_owned()),
@@ -141,7 +146,7 @@ impl Store for S3Store {
             .body(body);
         match put.send().await {
             Ok(stored) => Ok(stored.e_tag().unwrap_or_default().to_owned()),
-            Err(error) => match classify("store a segment", &error) {
+            Err(error) => match classify(&self.doing("store a segment"), &error) {
                 StoreFailure::Conflict => self.stored_already(segment.key, segment.sha256).await,
                 other => Err(other),
             },
@@ -162,7 +167,7 @@ impl Store for S3Store {
         };
         match put.send().await {
             Ok(stored) => Ok(stored.e_tag().unwrap_or_default().to_owned()),
-            Err(error) => match classify("store a document", &error) {
+            Err(error) => match classify(&self.doing("store a document"), &error) {
                 StoreFailure::Conflict => self.stored_already(&document.key, &hex(&sha256)).await,
                 other => Err(other),
             },
@@ -174,7 +179,7 @@ impl Store for S3Store {
         let got = match got {
             Ok(got) => got,
             Err(error) if error.as_service_error().is_some_and(|why| why.is_no_such_key()) => return Ok(None),
-            Err(error) => return Err(classify("read an object", &error)),
+            Err(error) => return Err(classify(&self.doing("read an object"), &error)),
         };
         let etag = got.e_tag().unwrap_or_default().to_owned();
         match got.body.collect().await {
