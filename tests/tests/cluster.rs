@@ -34,6 +34,8 @@ const IDLE: u32 = 5;
 /// A pod starts in a second on an idle machine.
 const START: Duration = Duration::from_secs(60);
 const FINISH: Duration = Duration::from_secs(90);
+/// [D] A recorder tries this long to reach a room.
+const CONNECT_TRIES: Duration = Duration::from_secs(90);
 /// [D] A recorder that dies in mid-recording and is restarted in place loses at most this much.
 const GAP_MAX_SECONDS: i64 = 6;
 /// [D] Until a pod has ended, another is scheduled and in the room.
@@ -207,19 +209,24 @@ fn wrong_worlds_are_failures_with_code_number_and_remedy() -> Result<()> {
     world.s3.create_bucket("media")?;
     world.ns.apply(&secrets(livekit.api_key(), livekit.api_secret(), &world.s3))?;
     world.ns.apply(wrong_key)?;
-    for (name, bucket) in [("key", "media"), ("nobody", "media"), ("bucket", "nowhere")] {
+    for (name, bucket) in [("key", "media"), ("nobody", "media"), ("bucket", "nowhere"), ("host", "media")] {
         let manifest = livekit_to_s3(&livekit, &world.s3, name, bucket, IDLE, 2);
         let recording = manifest.rsplit("---\n").next().context("the Recording stands last")?;
-        let recording = if name == "key" {
-            recording.replace("apiKeySecretRef: {name: livekit}", "apiKeySecretRef: {name: wrong}")
-        } else {
-            recording.to_owned()
+        let recording = match name {
+            "key" => recording.replace("apiKeySecretRef: {name: livekit}", "apiKeySecretRef: {name: wrong}"),
+            "host" => recording.replace(&livekit.url(), "ws://sfu.invalid:7880"),
+            _ => recording.to_owned(),
         };
         world.ns.apply(&recording)?;
     }
-    let expected = [("key", Code::TokenInvalid, 110), ("nobody", Code::NoRecordedData, 435), ("bucket", Code::InvalidParameter, 432)];
+    let expected = [
+        ("key", Code::TokenInvalid, 110),
+        ("nobody", Code::NoRecordedData, 435),
+        ("bucket", Code::InvalidParameter, 432),
+        ("host", Code::ConnectError, 430),
+    ];
     for (name, code, number) in expected {
-        world.wait(name, "condition=Failed", FINISH)?;
+        world.wait(name, "condition=Failed", CONNECT_TRIES + FINISH)?;
         let status = world.status(name)?;
         let failure = status.failure.clone().with_context(|| format!("{name}: {status:?}"))?;
         ensure!(status.phase == Some(Phase::Failed), "{name}: {status:?}");
