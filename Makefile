@@ -1,15 +1,18 @@
 # Every target is safe to repeat; what is built once is kept under target/.
 .DEFAULT_GOAL := help
-.PHONY: help build tools demo test image crds lint clean setup-build setup-test
+.PHONY: help build tools demo test faults fuzz bench bench-controller image crds lint clean setup-build setup-test setup-bench
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup-build:
 	@scripts/setup.sh build
 
 setup-test:
 	@scripts/setup.sh test
+
+setup-bench:
+	@scripts/setup.sh bench
 
 # The whole workspace, as the tests build it: another selection of packages would build dependencies twice.
 build: setup-build ## Build both binaries into target/release
@@ -28,13 +31,30 @@ image: build ## Make target/image/recording-operator.tar, loadable by any contai
 test: setup-test tools ## Run every test against real servers
 	@scripts/test.sh
 
+faults: setup-test tools ## Everything that can be killed or taken away on a real cluster, lost nodes too (15 min)
+	@cargo build --release --workspace && scripts/image.sh operator
+	@CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$(CURDIR)/scripts/test-runner.sh cargo test --release --workspace --test cluster -- --include-ignored --nocapture
+
+FUZZ_SECONDS ?= 1200
+fuzz: setup-test ## Fuzz every target for FUZZ_SECONDS (20 minutes), two at a time; findings stay in target/fuzz
+	@scripts/fuzz.sh $(FUZZ_SECONDS)
+
+bench: setup-bench build ## Measure what recording costs beside GStreamer, Janus and MediaMTX (25 min)
+	@scripts/tools.sh livekit load mediamtx floor
+	@scripts/bench.sh
+
+bench-controller: setup-test tools ## Measure the controller with 10,000 Recordings on a real API server (5 min)
+	@cargo build --release --workspace
+	@cargo test --release --workspace --test scale -- --ignored --nocapture
+
 crds: setup-build ## Write crds/recordings.yaml again from the types
 	cargo run --quiet --release -p recording-controller -- crds >target/recordings.yaml
 	mv target/recordings.yaml crds/recordings.yaml
+	cp crds/recordings.yaml charts/recording-operator/files/
 
 lint: setup-build ## Formatting and clippy, warnings are errors
 	cargo fmt --all --check
-	cargo clippy --release --workspace --all-targets -- -D warnings
+	cargo clippy --release --workspace --all-targets --features recording-fuzz/libfuzzer -- -D warnings
 
 clean: ## Remove everything that was built, the servers too
 	rm -rf target

@@ -2,6 +2,7 @@
 # Installs what is missing on Debian 12, and nothing when nothing is.
 # Usage: scripts/setup.sh build   what the two binaries need (make demo)
 #        scripts/setup.sh test    that, and what the tests need
+#        scripts/setup.sh bench   that, and what the recorder is measured beside
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,6 +14,15 @@ build_packages=(
 test_packages=(
     containerd runc containernetworking-plugins nftables iptables iproute2
     chromium jq ca-certificates
+    libclang-rt-14-dev
+    # promtool; Lua as Argo CD runs it
+    prometheus lua5.1
+)
+
+bench_packages=(
+    janus libsrtp2-dev python3-gi gir1.2-gst-plugins-bad-1.0 gstreamer1.0-nice
+    gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
+    gstreamer1.0-libav
 )
 
 say() { printf 'setup: %s\n' "$*" >&2; }
@@ -78,8 +88,13 @@ test)
     python
     player
     ;;
+bench)
+    packages "${build_packages[@]}" "${test_packages[@]}" "${bench_packages[@]}"
+    mkdir -p target
+    python
+    ;;
 *)
-    say "say build or test"
+    say "say build, test or bench"
     exit 2
     ;;
 esac

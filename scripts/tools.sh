@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Builds the real servers under test into target/tools/bin, from the Go modules
-# pinned in tests/tools/*/go.mod. What was built from the same sums is kept.
-# Usage: scripts/tools.sh [kubernetes|livekit|versitygw|helm|pause]...
+# Builds the real servers under test, and the publisher that loads them, into
+# target/tools/bin, from the Go modules pinned in tests/tools/*/go.mod. What was built from the same sums is kept.
+# mediamtx and floor are for benchmarks and built only when named.
+# Usage: scripts/tools.sh [kubernetes|livekit|witness|versitygw|helm|load|kstatus|monitoring|pause|mediamtx|floor]...
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -94,6 +95,58 @@ helm() {
         helm.sh/helm/v4/cmd/helm=helm
 }
 
+# Our own: a second subscriber that writes down what it was sent.
+witness() { compile witness '' recording-operator.io/tests/tools/witness=witness; }
+
+# Our own, on the modules of the LiveKit server.
+load() { compile load '' recording-operator.io/tests/tools/load=load-publisher; }
+
+# Our own: what Flux takes an object for.
+kstatus() { compile kstatus '' recording-operator.io/tests/tools/kstatus=kstatus; }
+
+# The Prometheus operator's definitions, as they are in its module: nothing is compiled.
+monitoring() {
+    if current monitoring; then
+        say "monitoring: already there"
+        return
+    fi
+    local module=github.com/prometheus-operator/prometheus-operator crds
+    crds=$(cd tests/tools/monitoring && go mod download -json $module | jq -r .Dir)/example/prometheus-operator-crd
+    mkdir -p "$root/target/tools/crds"
+    install -m 644 "$crds"/monitoring.coreos.com_{podmonitors,prometheusrules}.yaml "$root/target/tools/crds/"
+    stamp monitoring >"$stamps/monitoring"
+    say "monitoring: copied"
+}
+
+# Its release process downloads a player for browsers, which is not used here, and writes its version.
+mediamtx() {
+    if current mediamtx mediamtx; then
+        say "mediamtx: already built"
+        return
+    fi
+    say "mediamtx: building"
+    local module=github.com/bluenviron/mediamtx copy=$root/target/tools/mediamtx.source
+    rm -rf "$copy"
+    cp -r "$(cd tests/tools/mediamtx && go mod download -json $module | jq -r .Dir)" "$copy"
+    chmod -R u+w "$copy"
+    : >"$copy/internal/servers/hls/hls.min.js"
+    printf %s "$(version mediamtx $module)" >"$copy/internal/core/VERSION"
+    (cd "$copy" && go build -trimpath -buildvcs=false -ldflags '-s -w' -o "$bin/mediamtx" .)
+    rm -rf "$copy"
+    stamp mediamtx >"$stamps/mediamtx"
+    say "mediamtx: built"
+}
+
+floor() {
+    if current floor floor; then
+        say "floor: already built"
+        return
+    fi
+    gcc -O2 -Wall -Werror -o "$bin/floor" tests/tools/floor/floor.c -lsrtp2
+    stamp floor >"$stamps/floor"
+    say "floor: built"
+}
+
 pause() {
     if current pause pause; then
         say "pause: already built"
@@ -104,10 +157,10 @@ pause() {
     say "pause: built"
 }
 
-[ $# -gt 0 ] || set -- pause livekit versitygw helm kubernetes
+[ $# -gt 0 ] || set -- pause livekit load witness versitygw helm kubernetes kstatus monitoring
 for family in "$@"; do
     case $family in
-    kubernetes | livekit | versitygw | helm | pause) "$family" ;;
+    kubernetes | livekit | witness | versitygw | helm | load | kstatus | monitoring | pause | mediamtx | floor) "$family" ;;
     *)
         say "no such family: $family"
         exit 2

@@ -4,7 +4,7 @@
 use crate::controller::{Context, Error};
 use crate::plan::{Finalizer, Plan, WAKE_SOON};
 use crate::pod::{self, NewPod};
-use crate::seen::Observed;
+use crate::seen::{Observed, belongs_to};
 use crate::validate::ValidatedRecording;
 use crate::{events, refusals, status};
 use k8s_openapi::api::core::v1::Pod;
@@ -104,7 +104,7 @@ impl<'a> Act<'a> {
     async fn check_owner(&self, pod: &str, uid: &str) -> Result<(), Error> {
         let found = self.pods.get_opt(pod).await.map_err(|source| Error::Kubernetes { doing: "read the recorder pod", source })?;
         match found {
-            Some(found) if !found.owner_references().iter().any(|owner| owner.uid == uid) => Err(Error::NameTaken { pod: pod.to_owned() }),
+            Some(found) if !belongs_to(&found, uid) => Err(Error::NameTaken { pod: pod.to_owned() }),
             _ => Ok(()),
         }
     }

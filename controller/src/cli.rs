@@ -23,6 +23,10 @@ enum Command {
     Run(RunArgs),
     /// Run one Recording manifest on this machine, without a cluster
     Local(crate::local::LocalArgs),
+    /// Take our finalizers from Recordings and pods, when the operator is gone for good and deleting them hangs
+    ///
+    /// Deletes nothing. Recorders that still run go on, and store what they have.
+    Release(crate::release::ReleaseArgs),
     /// Print the CustomResourceDefinition as YAML, for `kubectl apply -f -`
     Crds,
     /// Print a completion script, for example: source <(recording-operator completions bash)
@@ -46,17 +50,43 @@ pub struct RunArgs {
     pub metrics_addr: SocketAddr,
     /// Lines for people, or one JSON object per line; RUST_LOG chooses what is logged (default: info)
     #[arg(long, value_enum, default_value = "human", value_name = "FORMAT")]
-    pub log: logging::Format,
+    pub log_format: logging::Format,
     /// Watch only this namespace; may be given several times. Without it: all namespaces
-    #[arg(long, value_name = "NAMESPACE")]
+    #[arg(long = "watch-namespace", value_name = "NAMESPACE")]
     pub watch_namespaces: Vec<String>,
+    #[command(flatten)]
+    pub election: ElectionArgs,
+}
+
+/// Of several controllers one acts: the holder of a Lease. The others stand by, and are ready.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ElectionArgs {
+    /// Whether to wait for the Lease before anything is done; false only where nothing else can run at the same time
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub leader_elect: bool,
+    /// Name of the Lease
+    #[arg(long, env = "LEASE_NAME", default_value = "recording-operator", value_name = "NAME")]
+    pub lease_name: String,
+    /// Namespace of the Lease. Without it: the service account's, or that of the kubeconfig's context
+    #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE")]
+    pub lease_namespace: Option<String>,
+    /// Who we are in the Lease, unique among those that are alive. Without it: a random name
+    #[arg(long, env = "POD_NAME", value_name = "NAME")]
+    pub identity: Option<String>,
 }
 
 impl Cli {
     /// Runs the command; the exit code is the process's.
     pub fn execute(self) -> ExitCode {
         match self.command {
-            Command::Run(args) => run(args),
+            Command::Run(args) => {
+                logging::install(args.log_format);
+                run(controller::run(args))
+            }
+            Command::Release(args) => {
+                logging::install(logging::Format::Human);
+                run(crate::release::run(&args))
+            }
             Command::Local(args) => crate::local::execute(args),
             Command::Crds => print(&recording_crds::crd::yaml()),
             Command::Completions { shell } => {
@@ -68,10 +98,9 @@ impl Cli {
     }
 }
 
-fn run(args: RunArgs) -> ExitCode {
-    logging::install(args.log);
+fn run(work: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let done = runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(controller::run(args)));
+    let done = runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(work));
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -101,10 +130,18 @@ mod tests {
 
     #[test]
     fn several_namespaces_may_be_watched() {
-        let cli = Cli::try_parse_from(["x", "run", "--recorder-image", "i", "--watch-namespaces", "a", "--watch-namespaces", "b"])
-            .expect("valid");
+        let cli =
+            Cli::try_parse_from(["x", "run", "--recorder-image", "i", "--watch-namespace", "a", "--watch-namespace", "b"]).expect("valid");
         let Command::Run(args) = cli.command else { panic!("run was asked for") };
         assert_eq!(args.watch_namespaces, ["a", "b"]);
+        assert!(args.election.leader_elect, "unless told otherwise");
+    }
+
+    #[test]
+    fn release_must_be_told_whose() {
+        let parse = |args: &[&str]| Cli::try_parse_from([&["x", "release"], args].concat());
+        assert!(parse(&[]).is_err() && parse(&["--all", "--namespace", "a"]).is_err());
+        assert!(parse(&["--all", "--dry-run"]).is_ok() && parse(&["-n", "a", "-y"]).is_ok());
     }
 
     #[test]

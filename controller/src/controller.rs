@@ -2,9 +2,10 @@
 
 mod sweep;
 
-use crate::cli::RunArgs;
+use crate::cli::{ElectionArgs, RunArgs};
 use crate::filled::Filled;
-use crate::metrics::{self, Metrics};
+use crate::leader::Elector;
+use crate::metrics::{self, Caches, Metrics};
 use crate::pod::Image;
 use crate::refusals::Refusals;
 use crate::report_store::ReportStore;
@@ -23,9 +24,13 @@ use kube::{Api, Client, ResourceExt};
 use recording_crds::{Recording, labels};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 /// Recordings looked at at once.
 const CONCURRENCY: u16 = 16;
+/// Of a process that was told twice to end.
+const EXIT_INTERRUPTED: i32 = 130;
 /// After an error that concerns the moment.
 const RETRY: Duration = Duration::from_secs(5);
 /// After somebody else wrote first: the cache needs a moment.
@@ -99,26 +104,91 @@ fn on_error(recording: Arc<Recording>, error: &Error, context: Arc<Context>) -> 
     Action::requeue(RETRY)
 }
 
-/// Runs until SIGTERM or Ctrl-C; recordings go on without us.
+/// Waits for the Lease, then runs until SIGTERM or Ctrl-C; recordings go on without us.
+///
+/// # Errors
+/// When it cannot begin, and when the Lease is lost: whoever holds it now must be the only one that acts.
 pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     // Another crate of the build may bring a second provider; then rustls would refuse to choose.
     rustls::crypto::ring::default_provider().install_default().ok();
+    let stop = stop_on_signal()?;
     let client = Client::try_default().await.context("failed to find a cluster: run in a pod, or set KUBECONFIG")?;
     let metrics = Metrics::new()?;
-    let scopes: Vec<Option<String>> = match args.watch_namespaces.as_slice() {
-        [] => vec![None],
-        names => names.iter().cloned().map(Some).collect(),
-    };
-    let scopes: Vec<Scope> = scopes.iter().map(|namespace| Scope::new(&client, namespace.as_deref(), &args, &metrics)).collect();
-    let caches = scopes.iter().map(|scope| scope.recordings.clone()).collect();
-    let filled = scopes.iter().map(|scope| scope.filled.clone()).collect();
-    let server = metrics::serve(args.metrics_addr, metrics, caches, filled).await?;
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), image = args.recorder_image, "watching Recordings");
-    let controllers = future::join_all(scopes.into_iter().map(Scope::run));
+    let caches = Caches::default();
+    let server = metrics::serve(args.metrics_addr, metrics.clone(), caches.clone()).await?;
     tokio::select! {
-        _ = controllers => Ok(()),
+        done = lead(&args, &client, &metrics, &caches, &stop) => done,
         served = server => served.context("failed to serve metrics"),
     }
+}
+
+/// From standing by to the release of the Lease.
+async fn lead(args: &RunArgs, client: &Client, metrics: &Metrics, caches: &Caches, stop: &CancellationToken) -> anyhow::Result<()> {
+    if !args.election.leader_elect {
+        metrics.leader.set(1);
+        act(args, client, metrics, caches, stop).await;
+        return Ok(());
+    }
+    let elector = elector(&args.election, client);
+    let Some(mut held) = stop.run_until_cancelled(elector.acquire()).await else {
+        // It may have been ours just now.
+        elector.release().await;
+        return Ok(());
+    };
+    metrics.leader.set(1);
+    let lost = tokio::select! {
+        () = act(args, client, metrics, caches, stop) => None,
+        lost = held.keep() => Some(lost),
+    };
+    metrics.leader.set(0);
+    match lost {
+        Some(lost) => Err(anyhow::Error::new(lost).context("must not go on")),
+        None => {
+            elector.release().await;
+            Ok(())
+        }
+    }
+}
+
+fn elector(args: &ElectionArgs, client: &Client) -> Elector {
+    let namespace = args.lease_namespace.as_deref().unwrap_or(client.default_namespace());
+    let identity = args.identity.clone().unwrap_or_else(|| format!("{}-{}", labels::MANAGER, uuid::Uuid::new_v4()));
+    Elector::new(client.clone(), namespace, &args.lease_name, &identity)
+}
+
+/// Reconciles until told to stop, and then until what is under way has ended.
+async fn act(args: &RunArgs, client: &Client, metrics: &Metrics, caches: &Caches, stop: &CancellationToken) {
+    let namespaces: Vec<Option<&str>> = match args.watch_namespaces.as_slice() {
+        [] => vec![None],
+        names => names.iter().map(|name| Some(name.as_str())).collect(),
+    };
+    let scopes: Vec<Scope> = namespaces.into_iter().map(|namespace| Scope::new(client, namespace, args, metrics)).collect();
+    caches.begin(scopes.iter().map(|scope| (scope.recordings.clone(), scope.filled.clone())).collect());
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), image = args.recorder_image, "watching Recordings");
+    future::join_all(scopes.into_iter().map(|scope| scope.run(stop.clone()))).await;
+}
+
+/// Cancelled at the first SIGTERM or Ctrl-C; a second one ends the process at once.
+fn stop_on_signal() -> anyhow::Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
+    let cancelled = stop.clone();
+    let mut signalled = async move || {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    tokio::spawn(async move {
+        signalled().await;
+        tracing::info!("stopping when what is under way has ended; recordings go on");
+        cancelled.cancel();
+        signalled().await;
+        tracing::warn!("stopping at once");
+        std::process::exit(EXIT_INTERRUPTED);
+    });
+    Ok(stop)
 }
 
 /// All namespaces, or one: a controller with caches of its own.
@@ -163,7 +233,7 @@ impl Scope {
         }
     }
 
-    async fn run(self) {
+    async fn run(self, stop: CancellationToken) {
         let sweeping = sweep::run(self.context.clone(), self.recordings.clone(), self.filled);
         let everything = watcher::Config::default();
         let ours = watcher::Config::default().labels(&format!("{}={}", labels::MANAGED_BY, labels::MANAGER));
@@ -181,7 +251,7 @@ impl Scope {
             .with_config(Config::default().concurrency(CONCURRENCY))
             .owns_stream(pods)
             .reconcile_on(self.woken)
-            .shutdown_on_signal()
+            .graceful_shutdown_on(stop.cancelled_owned())
             .run(reconcile, on_error, self.context)
             .for_each(|_| future::ready(()));
         tokio::select! {

@@ -16,7 +16,7 @@ pub struct Notice {
 
 /// What is worth an Event between two statuses. Pure.
 pub fn notices(old: &RecordingStatus, new: &RecordingStatus) -> Vec<Notice> {
-    [attempt(old, new), recording(old, new), degraded(old, new), ended(old, new)].into_iter().flatten().collect()
+    [attempt(old, new), recording(old, new), resumed(old, new), degraded(old, new), ended(old, new)].into_iter().flatten().collect()
 }
 
 fn attempt(old: &RecordingStatus, new: &RecordingStatus) -> Option<Notice> {
@@ -34,6 +34,14 @@ fn attempt(old: &RecordingStatus, new: &RecordingStatus) -> Option<Notice> {
 fn recording(old: &RecordingStatus, new: &RecordingStatus) -> Option<Notice> {
     let begun = old.first_media_time.is_none() && new.first_media_time.is_some();
     begun.then(|| Notice { warning: false, reason: "Recording".into(), note: "the first media has arrived".into(), action: "Record" })
+}
+
+/// After a lost pod, a silent recorder, a node that was away.
+fn resumed(old: &RecordingStatus, new: &RecordingStatus) -> Option<Notice> {
+    let recording =
+        |s: &RecordingStatus, status: &str| conditions::find(&s.conditions, conditions::RECORDING).is_some_and(|c| c.status == status);
+    let again = old.first_media_time.is_some() && recording(old, "Unknown") && recording(new, "True");
+    again.then(|| Notice { warning: false, reason: "Resumed".into(), note: "media is being recorded again".into(), action: "Record" })
 }
 
 fn degraded(old: &RecordingStatus, new: &RecordingStatus) -> Option<Notice> {
@@ -74,6 +82,9 @@ pub async fn publish(recorder: &Recorder, recording: &Recording, notices: Vec<No
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixture::{at, recording as recording_of, report, validated};
+    use crate::status::{self, Facts};
+    use recording_crds::report::ReportState;
     use recording_crds::status::Attempt;
 
     fn attempted(number: i32) -> RecordingStatus {
@@ -81,6 +92,22 @@ mod tests {
             attempt: Some(Attempt { number, pod: Some(format!("p-{number}")), ..Attempt::default() }),
             ..RecordingStatus::default()
         }
+    }
+
+    /// One report in a room, then silence, then the same report again.
+    #[test]
+    fn one_that_is_heard_again_has_resumed() {
+        let v = validated(&recording_of(serde_json::json!({})));
+        let heard = report(ReportState::Recording, 30);
+        let live = status::fold(&v, &RecordingStatus::default(), Some(&heard), at(1));
+        let silent =
+            status::fold_facts(&v, &live, &Facts { report: Some(&heard), running: true, silent: true, ..Facts::default() }, at(60));
+        let again = status::fold(&v, &silent, Some(&heard), at(70));
+        let reasons = |old: &RecordingStatus, new: &RecordingStatus| notices(old, new).into_iter().map(|n| n.reason).collect::<Vec<_>>();
+        assert_eq!(reasons(&RecordingStatus::default(), &live), ["Recording"]);
+        assert_eq!(reasons(&live, &silent), Vec::<String>::new(), "an Event for each pause of the network would be a storm");
+        assert_eq!(reasons(&silent, &again), ["Resumed"]);
+        assert_eq!(reasons(&again, &again), Vec::<String>::new());
     }
 
     #[test]

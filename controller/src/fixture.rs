@@ -77,6 +77,7 @@ pub(crate) fn pod(v: &ValidatedRecording, attempt: i32) -> PodSeen {
         disruption: None,
         evicted: false,
         ready: true,
+        node_silent: false,
         trouble: None,
         held: true,
         job: Some(crate::job::build(v, attempt, JobKind::Record, crate::job::pod_files(v)).to_text()),

@@ -36,11 +36,14 @@ fn spec(v: &ValidatedRecording) -> JobSpec {
         identity: v.identity.clone(),
         mode: v.spec.mode,
         media: v.spec.media,
+        video_stream: v.spec.video_stream.unwrap_or_default(),
+        subscription: v.spec.subscription.clone().unwrap_or_default(),
         idle_timeout_seconds: v.timeouts.idle,
         max_duration_seconds: v.timeouts.max_duration,
         drain_timeout_seconds: v.timeouts.drain,
         hls: v.spec.output.hls.clone(),
         storage: v.storage.clone(),
+        backup_storage: v.backup.clone(),
     }
 }
 
@@ -48,5 +51,6 @@ fn spec(v: &ValidatedRecording) -> JobSpec {
 pub fn pod_files(v: &ValidatedRecording) -> BTreeMap<String, PathBuf> {
     let mounted = v.files.iter().map(|source| (source.role.to_owned(), Path::new(paths::SECRETS).join(source.role)));
     let volume = v.claim.iter().map(|_| (roles::STORAGE.to_owned(), PathBuf::from(paths::STORAGE)));
-    mounted.chain(volume).collect()
+    let backup = v.backup_claim.iter().map(|_| (roles::BACKUP.to_owned(), PathBuf::from(paths::BACKUP)));
+    mounted.chain(volume).chain(backup).collect()
 }

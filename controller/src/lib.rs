@@ -17,7 +17,10 @@ pub mod events;
 mod filled;
 #[cfg(test)]
 mod fixture;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod job;
+pub mod leader;
 pub mod local;
 pub mod logging;
 pub mod manifest;
@@ -26,6 +29,7 @@ mod observe;
 pub mod plan;
 pub mod pod;
 pub mod refusals;
+pub mod release;
 pub mod report_store;
 pub mod reports;
 pub mod seen;

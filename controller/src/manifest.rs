@@ -45,15 +45,27 @@ pub fn check(manifest: &Value) -> Vec<Problem> {
 
 /// Everything wrong with `manifest` as an update of `old`: immutable fields are seen only here.
 pub fn check_update(manifest: &Value, old: &Value) -> Vec<Problem> {
-    examine(manifest, Some(old))
+    examine(manifest, Some(&without_nulls(old)))
 }
 
 /// The manifest with the defaults that an API server would fill in.
 pub fn with_defaults(manifest: &Value) -> Value {
-    kube::core::cel::apply_defaults(open_api(), manifest)
+    kube::core::cel::apply_defaults(open_api(), &without_nulls(manifest))
+}
+
+/// An API server drops a null where the schema does not allow one, before it fills in defaults; ours allows it nowhere.
+fn without_nulls(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            fields.iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.clone(), without_nulls(value))).collect()
+        }
+        Value::Array(items) => items.iter().map(without_nulls).collect(),
+        other => other.clone(),
+    }
 }
 
 fn examine(manifest: &Value, old: Option<&Value>) -> Vec<Problem> {
+    let manifest = &without_nulls(manifest);
     let mut problems = type_problems(manifest);
     problems.extend(schema::structural_problems(open_api(), &with_defaults(manifest)));
     problems.extend(schema::unknown_fields(open_api(), manifest));

@@ -11,11 +11,11 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 use kube::runtime::reflector::Store;
-use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 use recording_crds::Recording;
 use recording_crds::status::RecordingStatus;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::task::JoinHandle;
 
 /// Cheap to clone: all clones count together.
@@ -24,6 +24,8 @@ pub struct Metrics {
     registry: Registry,
     pub reconcile_duration: Histogram,
     pub reconcile_errors: IntCounterVec,
+    /// 1 while this process holds the Lease, or needs none.
+    pub leader: IntGauge,
     failures: IntCounterVec,
     scrape: scrape::Gauges,
 }
@@ -35,6 +37,7 @@ impl Metrics {
         let metrics = Self {
             reconcile_duration: Histogram::with_opts(duration)?,
             reconcile_errors: counter("reconcile_errors_total", "Looks that failed and are tried again", &["category"])?,
+            leader: IntGauge::new("recording_operator_leader", "1 while this controller is the one that acts")?,
             failures: counter("recording_failures_total", "Recordings that ended as Failed", &["code", "component"])?,
             scrape: scrape::Gauges::new(&registry)?,
             registry,
@@ -42,6 +45,7 @@ impl Metrics {
         metrics.registry.register(Box::new(metrics.reconcile_duration.clone()))?;
         metrics.registry.register(Box::new(metrics.reconcile_errors.clone()))?;
         metrics.registry.register(Box::new(metrics.failures.clone()))?;
+        metrics.registry.register(Box::new(metrics.leader.clone()))?;
         let build = gauge("build_info", "Always 1; the version is in the label", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         metrics.registry.register(Box::new(build))?;
@@ -71,16 +75,40 @@ fn gauge(name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGauge
     IntGaugeVec::new(Opts::new(format!("recording_operator_{name}"), help), labels)
 }
 
-type Pages = State<Arc<(Metrics, Vec<Store<Recording>>, Vec<Filled>)>>;
+/// Of one namespace, or of all; and whether it has been filled.
+type Cache = (Store<Recording>, Filled);
+
+/// What the pages read; the caches come when this process begins to act. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Caches(Arc<OnceLock<Vec<Cache>>>);
+
+impl Caches {
+    /// Only the first call counts.
+    pub(crate) fn begin(&self, caches: Vec<(Store<Recording>, Filled)>) {
+        self.0.set(caches).ok();
+    }
+
+    /// None while standing by: two controllers must not count the same Recordings.
+    fn stores(&self) -> Vec<Store<Recording>> {
+        self.0.get().into_iter().flatten().map(|(store, _)| store.clone()).collect()
+    }
+
+    /// Who stands by is ready to take over; who acts is when its caches are filled: until then nothing is reconciled.
+    fn ready(&self) -> bool {
+        self.0.get().into_iter().flatten().all(|(_, filled)| filled.already())
+    }
+}
+
+type Pages = State<(Metrics, Caches)>;
 
 /// Listens before it returns, so that a taken port is an error at the start.
-pub(crate) async fn serve(address: SocketAddr, metrics: Metrics, caches: Vec<Store<Recording>>, filled: Vec<Filled>) -> anyhow::Result<JoinHandle<()>> {
+pub(crate) async fn serve(address: SocketAddr, metrics: Metrics, caches: Caches) -> anyhow::Result<JoinHandle<()>> {
     let listener = tokio::net::TcpListener::bind(address).await.with_context(|| format!("failed to listen on --metrics-addr {address}"))?;
     let pages = Router::new()
-        .route("/metrics", get(|State(page): Pages| async move { page.0.text(&page.1) }))
+        .route("/metrics", get(|State((metrics, caches)): Pages| async move { metrics.text(&caches.stores()) }))
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(ready))
-        .with_state(Arc::new((metrics, caches, filled)));
+        .with_state((metrics, caches));
     Ok(tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, pages).await {
             tracing::error!(%error, "metrics are no longer served");
@@ -88,10 +116,8 @@ pub(crate) async fn serve(address: SocketAddr, metrics: Metrics, caches: Vec<Sto
     }))
 }
 
-/// Ready when the caches are: until then nothing is reconciled.
-async fn ready(State(page): Pages) -> (StatusCode, &'static str) {
-    let filled = page.2.iter().all(Filled::already);
-    if filled { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "the caches are not filled yet") }
+async fn ready(State((_, caches)): Pages) -> (StatusCode, &'static str) {
+    if caches.ready() { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "the caches are not filled yet") }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use crate::controller::{Context, Error};
 use crate::plan::has_run;
-use crate::seen::{Container, Observed, PodSeen, trouble_from_events};
+use crate::seen::{Container, Observed, PodSeen, belongs_to, trouble_from_events};
 use k8s_openapi::api::core::v1::{Event, Pod};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
@@ -43,7 +43,7 @@ pub(crate) async fn observe(recording: Arc<Recording>, context: &Context) -> Res
 
 fn pods_of(recording: &Recording, uid: &str, context: &Context) -> Vec<PodSeen> {
     let namespace = recording.namespace();
-    let ours = |pod: &Pod| pod.namespace() == namespace && pod.owner_references().iter().any(|owner| owner.uid == uid);
+    let ours = |pod: &Pod| pod.namespace() == namespace && belongs_to(pod, uid);
     let mut pods: Vec<PodSeen> = context.pods.state_filter(ours).iter().map(|pod| PodSeen::of(pod)).collect();
     pods.sort_by_key(|pod| pod.attempt);
     pods

@@ -7,7 +7,7 @@ mod lost;
 use crate::job;
 use crate::pod::NewPod;
 use crate::report_store::Heard;
-use crate::seen::{Container, Observed, PodSeen, Refusal};
+use crate::seen::{Container, NODE_LOST, Observed, PodSeen, Refusal};
 use crate::status::{self, Facts, SILENCE_SECONDS};
 use crate::validate::{Rejection, ValidatedRecording};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -22,7 +22,7 @@ use std::time::Duration;
 pub const WAKE_FINISHED: Duration = Duration::from_secs(3600);
 /// While a pod starts: its events are read again.
 pub const WAKE_STARTING: Duration = Duration::from_secs(5);
-/// While it records: reports wake us sooner.
+/// While it records: reports wake us sooner. And while something keeps it from starting: most of that tells us by itself when it is over.
 pub const WAKE_ACTIVE: Duration = Duration::from_secs(10);
 /// A pod that was refused (quota, policy) is tried again.
 pub const WAKE_REFUSED: Duration = Duration::from_secs(15);
@@ -117,6 +117,8 @@ fn facts(seen: &Observed, now: Timestamp) -> Facts<'_> {
     let newest = seen.newest();
     let (report, heard) = last_word(newest, seen.heard.as_ref());
     let running = newest.is_some_and(has_run);
+    let silent = newest.is_some_and(|p| p.container == Container::Running) && silent(seen, now);
+    let node_lost = silent && newest.is_some_and(|p| p.node_silent);
     let refused = match &seen.refusal {
         Some(Refusal::Trouble(trouble)) => Some(trouble),
         _ => None,
@@ -125,9 +127,9 @@ fn facts(seen: &Observed, now: Timestamp) -> Facts<'_> {
         report,
         heard,
         running,
-        silent: newest.is_some_and(|p| p.container == Container::Running) && silent(seen, now),
+        silent,
         restarting: newest.is_none_or(|p| p.is_over() || p.deleting.is_some() || !has_run(p)),
-        trouble: newest.and_then(|p| p.trouble.as_ref()).or(refused),
+        trouble: newest.and_then(|p| p.trouble.as_ref()).or(refused).or(node_lost.then(|| &*NODE_LOST)),
     }
 }
 
@@ -210,7 +212,7 @@ fn alive(v: &ValidatedRecording, status: &RecordingStatus, pod: &PodSeen, now: T
     {
         return Step::End { outcome, delete };
     }
-    Step::Follow(if has_run(pod) { WAKE_ACTIVE } else { WAKE_STARTING })
+    Step::Follow(if has_run(pod) || pod.trouble.is_some() { WAKE_ACTIVE } else { WAKE_STARTING })
 }
 
 fn being_deleted(v: &ValidatedRecording, status: &RecordingStatus, pod: &PodSeen, deleting: Timestamp, now: Timestamp) -> Step {

@@ -14,11 +14,6 @@ use std::collections::BTreeMap;
 
 /// Name of the recorder's container; others in the pod (a mesh's sidecar) are not looked at.
 pub const CONTAINER: &str = "recorder";
-/// Annotation: attempts in a row, before this pod's, that counted and recorded nothing. The budget's memory lies on the pods.
-pub const FRUITLESS: &str = "recording-operator.io/fruitless-attempts";
-/// Annotation: seconds recorded when this pod was created.
-pub const RECORDED_BEFORE: &str = "recording-operator.io/recorded-seconds-before";
-
 /// What every recorder pod of this controller has in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
@@ -79,7 +74,11 @@ fn annotations(v: &ValidatedRecording, new: &NewPod) -> BTreeMap<String, String>
     let job = job::build(v, new.attempt, new.kind, job::pod_files(v));
     let mut annotations = merged(
         &v.pod.annotations,
-        [(labels::JOB, job.to_text()), (FRUITLESS, new.fruitless.to_string()), (RECORDED_BEFORE, new.recorded_before.to_string())],
+        [
+            (labels::JOB, job.to_text()),
+            (labels::FRUITLESS, new.fruitless.to_string()),
+            (labels::RECORDED_BEFORE, new.recorded_before.to_string()),
+        ],
     );
     // Hints to autoscalers not to move a recording; the user's own word goes first.
     for (hint, value) in [("cluster-autoscaler.kubernetes.io/safe-to-evict", "false"), ("karpenter.sh/do-not-disrupt", "true")] {

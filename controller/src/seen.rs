@@ -2,7 +2,7 @@
 
 mod trouble;
 
-use crate::pod::{CONTAINER, FRUITLESS, RECORDED_BEFORE};
+use crate::pod::CONTAINER;
 use crate::report_store::Heard;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
 use k8s_openapi::jiff::Timestamp;
@@ -10,8 +10,8 @@ use kube::ResourceExt;
 use recording_crds::codes::Code;
 use recording_crds::job::{Job, JobKind};
 use recording_crds::report::Report;
-use recording_crds::{Recording, labels};
-use std::sync::Arc;
+use recording_crds::{Recording, labels, names};
+use std::sync::{Arc, LazyLock};
 pub use trouble::{Trouble, trouble_from_events};
 
 /// Everything that is known of one recording at one moment.
@@ -61,6 +61,8 @@ pub struct PodSeen {
     /// Killed by the kubelet for want of space or memory on the node.
     pub evicted: bool,
     pub ready: bool,
+    /// Not ready by the word of the control plane, while the kubelet was last heard to say the opposite: the node does not answer.
+    pub node_silent: bool,
     pub trouble: Option<Trouble>,
     /// Our finalizer is still on it: its result may not have been read.
     pub held: bool,
@@ -110,11 +112,12 @@ impl PodSeen {
             disruption: disruption(&status),
             evicted: status.reason.as_deref() == Some("Evicted"),
             ready: recorder.ready,
+            node_silent: recorder.ready && is_not_ready(&status),
             trouble: trouble::of_pod(&status, &recorder),
             held: pod.finalizers().iter().any(|f| f == labels::RESULT),
             job: pod.annotations().get(labels::JOB).cloned(),
-            fruitless: pod.annotations().get(FRUITLESS).and_then(|n| n.parse().ok()).unwrap_or(0),
-            recorded_before: pod.annotations().get(RECORDED_BEFORE).and_then(|n| n.parse().ok()).unwrap_or(0),
+            fruitless: pod.annotations().get(labels::FRUITLESS).and_then(|n| n.parse().ok()).unwrap_or(0),
+            recorded_before: pod.annotations().get(labels::RECORDED_BEFORE).and_then(|n| n.parse().ok()).unwrap_or(0),
         }
     }
 
@@ -140,6 +143,23 @@ impl PodSeen {
     pub fn was_disrupted(&self) -> bool {
         self.disruption.is_some() || (self.deleting.is_some() && !self.evicted)
     }
+}
+
+/// Is it a pod of the Recording with this uid? It owns it; or it did, and `kubectl delete --cascade=orphan` took the reference away.
+pub fn belongs_to(pod: &Pod, recording: &str) -> bool {
+    let owners = pod.owner_references();
+    let made_for_it = || {
+        let is = |label, value: &str| pod.labels().get(label).is_some_and(|found| found == value);
+        is(labels::MANAGED_BY, labels::MANAGER) && is(labels::RECORDING_ID, &names::recording_id(recording))
+    };
+    owners.iter().any(|owner| owner.uid == recording) || owners.is_empty() && made_for_it()
+}
+
+/// Stated of a recorder that is not heard, on a node that is not heard.
+pub(crate) static NODE_LOST: LazyLock<Trouble> = LazyLock::new(|| Trouble::new(Code::NodeLost, Code::NodeLost.meaning()));
+
+fn is_not_ready(status: &PodStatus) -> bool {
+    status.conditions.iter().flatten().any(|c| c.type_ == "Ready" && c.status == "False")
 }
 
 fn recorder_status(status: &PodStatus) -> Option<&ContainerStatus> {

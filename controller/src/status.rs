@@ -113,9 +113,9 @@ pub fn is_final(status: &RecordingStatus) -> bool {
     status.phase.is_some_and(Phase::is_final)
 }
 
-/// Some media is in storage, as far as was ever reported.
+/// Some media is in one of the storages, as far as was ever reported.
 pub fn media_stored(status: &RecordingStatus) -> bool {
-    status.playlist_count.unwrap_or(0) > 0 || status.progress.as_ref().is_some_and(|p| p.uploaded_files > 0)
+    status.playlist_count.unwrap_or(0) > 0 || status.progress.as_ref().is_some_and(|p| p.uploaded_files + p.backup_files > 0)
 }
 
 /// `s3://bucket/prefix/key`, or `claim/folder/key` in a volume.
@@ -173,6 +173,7 @@ fn progress(old: &Progress, report: &Report) -> Progress {
         uploaded_bytes: old.uploaded_bytes.max(count(counters.uploaded_bytes)),
         recorded_seconds: old.recorded_seconds.max(count(counters.recorded_seconds)),
         backlog_seconds: count(report.backlog_seconds),
+        backup_files: count(counters.backup_files),
     }
 }
 

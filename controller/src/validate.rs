@@ -7,13 +7,13 @@ mod sizes;
 
 use k8s_openapi::jiff::Timestamp;
 use recording_crds::job::{JobS3, JobState, JobStorage, Room, StopReason, roles};
-use recording_crds::recording::{DesiredState, KeyRef, OnDelete, PodOptions, S3Storage};
+use recording_crds::recording::{DesiredState, KeyRef, OnDelete, PodOptions, S3Storage, Storage};
 use recording_crds::{Recording, RecordingSpec, names};
 pub use sizes::{Sizes, parse_quantity};
 
 /// Amazon's own default, and what S3-compatible servers accept when they have no regions.
 const DEFAULT_REGION: &str = "us-east-1";
-/// Room names are bytes of UTF-8 in object names and on the wire; the schema counts characters.
+/// Room names are bytes of UTF-8 in object names and on the wire; a rule of the CRD says the same.
 const CHANNEL_NAME_MAX_BYTES: usize = 255;
 
 /// A Recording after which job, pod and status can be built without an error.
@@ -39,6 +39,9 @@ pub struct ValidatedRecording {
     pub files: Vec<Source>,
     /// PersistentVolumeClaim of the storage volume.
     pub claim: Option<String>,
+    pub backup: Option<JobStorage>,
+    /// PersistentVolumeClaim of the backup volume.
+    pub backup_claim: Option<String>,
     pub sizes: Sizes,
     pub timeouts: Timeouts,
     pub pod: PodOptions,
@@ -103,7 +106,9 @@ pub fn validate(recording: &Recording, now: Timestamp) -> Result<ValidatedRecord
         return refuse("spec.channel.name", format!("longer than {CHANNEL_NAME_MAX_BYTES} bytes of UTF-8; shorten it"));
     }
     let recording_id = names::recording_id(&uid);
-    let (storage, claim) = storage(spec)?;
+    let (storage, claim) = job_storage(&spec.storage, "spec.storage")?;
+    let backup = spec.backup_storage.as_ref().map(|backup| job_storage(backup, "spec.backupStorage")).transpose()?;
+    let (backup, backup_claim) = backup.map_or((None, None), |(backup, claim)| (Some(backup), claim));
     let pod = pod_options(spec)?;
     Ok(ValidatedRecording {
         namespace: meta.namespace.clone().unwrap_or_else(|| "default".into()),
@@ -118,6 +123,8 @@ pub fn validate(recording: &Recording, now: Timestamp) -> Result<ValidatedRecord
         storage,
         files: sources(spec)?,
         claim,
+        backup,
+        backup_claim,
         sizes: Sizes::of(spec)?,
         timeouts: timeouts(spec)?,
         pod,
@@ -144,11 +151,11 @@ fn room(spec: &RecordingSpec) -> Result<Room, Rejection> {
     }
 }
 
-fn storage(spec: &RecordingSpec) -> Result<(JobStorage, Option<String>), Rejection> {
-    match (&spec.storage.s3, &spec.storage.volume) {
+fn job_storage(storage: &Storage, field: &'static str) -> Result<(JobStorage, Option<String>), Rejection> {
+    match (&storage.s3, &storage.volume) {
         (Some(s3), None) => Ok((JobStorage::S3(job_s3(s3)), None)),
         (None, Some(volume)) => Ok((JobStorage::Volume { sub_path: volume.sub_path.clone() }, Some(volume.claim_name.clone()))),
-        _ => refuse("spec.storage", "needs exactly one of s3 and volume"),
+        _ => refuse(field, "needs exactly one of s3 and volume"),
     }
 }
 
@@ -162,6 +169,7 @@ fn job_s3(s3: &S3Storage) -> JobS3 {
         server_side_encryption: s3.server_side_encryption.clone(),
         storage_class: s3.storage_class.clone(),
         tags: s3.tags.clone(),
+        cache_control: s3.cache_control.clone(),
     }
 }
 
@@ -175,6 +183,10 @@ fn sources(spec: &RecordingSpec) -> Result<Vec<Source>, Rejection> {
     if let Some(secret) = spec.storage.s3.as_ref().and_then(|s3| s3.credentials_secret_ref.as_ref()) {
         whole(roles::S3_CREDENTIALS, &secret.name, "spec.storage.s3.credentialsSecretRef");
     }
+    let backup_s3 = spec.backup_storage.as_ref().and_then(|backup| backup.s3.as_ref());
+    if let Some(secret) = backup_s3.and_then(|s3| s3.credentials_secret_ref.as_ref()) {
+        whole(roles::BACKUP_CREDENTIALS, &secret.name, "spec.backupStorage.s3.credentialsSecretRef");
+    }
     let mut one = |role, kind, key: &KeyRef, file, field| {
         files.push(Source { role, kind, name: key.name.clone(), key: Some((key.key.clone(), file)), field });
     };
@@ -186,6 +198,9 @@ fn sources(spec: &RecordingSpec) -> Result<Vec<Source>, Rejection> {
     }
     if let Some(bundle) = spec.storage.s3.as_ref().and_then(|s3| s3.ca_bundle.as_ref()) {
         one(roles::S3_CA, ConfigMap, &bundle.config_map_key_ref, roles::CA_FILE, "spec.storage.s3.caBundle");
+    }
+    if let Some(bundle) = backup_s3.and_then(|s3| s3.ca_bundle.as_ref()) {
+        one(roles::BACKUP_CA, ConfigMap, &bundle.config_map_key_ref, roles::CA_FILE, "spec.backupStorage.s3.caBundle");
     }
     if spec.channel.livekit.is_some() && !files.iter().any(|f| matches!(f.role, roles::TOKEN | roles::API_KEY)) {
         return refuse("spec.token", "required for a LiveKit room; set token.secretKeyRef or token.apiKeySecretRef");

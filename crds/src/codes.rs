@@ -1,9 +1,9 @@
 //! Failure and ending codes: stable names, the field's known numbers, who must act and what to do.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Which part of the system a code speaks of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum Component {
     Recorder,
     Uploader,
@@ -40,7 +40,7 @@ pub enum Ends {
 macro_rules! codes {
     ($($name:ident $number:expr, $component:ident, $ends:ident, $who:ident, $meaning:literal, $remedy:literal;)*) => {
         /// A condition reason, metric label and event reason.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
         pub enum Code { $(#[doc = $meaning] $name,)* }
 
         impl Code {
@@ -116,11 +116,28 @@ codes! {
     NodeLost None, Service, No, Platform, "the node of the recorder does not answer",
         "Nothing to do: the next attempt goes on elsewhere.";
     CodecNotSupported None, Recorder, No, Author, "a track's codec cannot be recorded as asked",
-        "Publish H.264 video and Opus sound.";
+        "Publish video as H.264, VP8, VP9 or AV1 and sound as Opus.";
     DiskFull None, Recorder, No, Platform, "the spool is full: media is not accepted until uploads have freed room",
         "Repair the storage, or raise pod.spool.sizeLimit.";
     Overloaded None, Recorder, No, Platform, "the recorder cannot keep up",
         "Give the pod more CPU.";
+}
+
+/// A name that this version does not know comes from a newer recorder or controller: the rest of what it says must stay readable.
+impl<'de> Deserialize<'de> for Code {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(from)?;
+        Ok(Code::ALL.iter().copied().find(|code| code.as_str() == name).unwrap_or(Code::GeneralError))
+    }
+}
+
+/// As for codes.
+impl<'de> Deserialize<'de> for Component {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(from)?;
+        let all = [Component::Recorder, Component::Uploader, Component::Service];
+        Ok(all.into_iter().find(|component| component.to_string() == name).unwrap_or(Component::Service))
+    }
 }
 
 impl std::fmt::Display for Code {
@@ -153,7 +170,16 @@ mod tests {
     fn a_code_is_its_name_in_json() {
         for code in Code::ALL {
             assert_eq!(serde_json::to_value(code).expect("serialisable"), code.as_str());
+            assert_eq!(serde_json::from_value::<Code>(code.as_str().into()).expect("readable"), *code);
         }
+    }
+
+    #[test]
+    fn what_a_newer_version_says_is_a_general_error_of_the_service() {
+        assert_eq!(serde_json::from_str::<Code>("\"CameraOnFire\"").expect("readable"), Code::GeneralError);
+        assert_eq!(serde_json::from_str::<Component>("\"Mixer\"").expect("readable"), Component::Service);
+        assert_eq!(serde_json::from_str::<Component>("\"Uploader\"").expect("readable"), Component::Uploader);
+        assert!(serde_json::from_str::<Code>("7").is_err());
     }
 
     #[test]

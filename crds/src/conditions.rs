@@ -8,6 +8,8 @@ pub const ACCEPTED: &str = "Accepted";
 pub const RECORDING: &str = "Recording";
 /// Everything recorded is in `storage`.
 pub const UPLOADED: &str = "Uploaded";
+/// Something recorded is in `backupStorage` and not in `storage`; absent until that was so.
+pub const BACKED_UP: &str = "BackedUp";
 /// Final: ended in good order.
 pub const COMPLETE: &str = "Complete";
 /// Final: did not.

@@ -7,6 +7,13 @@ pub const INTERRUPTED: i32 = 143;
 /// `recorder`: a result exists and cannot be written (EX_SOFTWARE).
 pub const CANNOT_WRITE_RESULT: i32 = 70;
 
+/// `recorder verify`: storage holds what the manifest says.
+pub const VERIFY_WHOLE: i32 = 0;
+/// `recorder verify`: it does not, or could not be read.
+pub const VERIFY_NOT_WHOLE: i32 = 1;
+/// `recorder verify`: wrong usage, or no manifest there; nothing was checked.
+pub const VERIFY_REFUSED: i32 = 2;
+
 /// `recording-operator local`: phase Completed.
 pub const LOCAL_COMPLETED: i32 = 0;
 /// `recording-operator local`: phase Failed.

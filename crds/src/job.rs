@@ -1,6 +1,6 @@
 //! The job: what a controller orders and a recorder reads. Versioned; unknown fields are ignored, an unknown version is refused.
 
-use crate::recording::{ChannelProfile, Hls, Media, Mode, ServerSideEncryption, TestPattern};
+use crate::recording::{ChannelProfile, Hls, Media, Mode, ServerSideEncryption, Subscription, TestPattern, VideoStream};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -24,6 +24,12 @@ pub mod roles {
     pub const S3_CA: &str = "s3-ca";
     /// Folder: the storage volume's root (`subPath` is applied by the recorder).
     pub const STORAGE: &str = "storage";
+    /// As [`S3_CREDENTIALS`], of the backup storage.
+    pub const BACKUP_CREDENTIALS: &str = "backup-credentials";
+    /// As [`S3_CA`], of the backup storage.
+    pub const BACKUP_CA: &str = "backup-ca";
+    /// As [`STORAGE`], of the backup storage.
+    pub const BACKUP: &str = "backup";
 
     pub const LIVEKIT_API_KEY: &str = "LIVEKIT_API_KEY";
     pub const LIVEKIT_API_SECRET: &str = "LIVEKIT_API_SECRET";
@@ -88,11 +94,20 @@ pub struct JobSpec {
     pub identity: String,
     pub mode: Mode,
     pub media: Media,
+    /// Absent in jobs of controllers that did not know it: the default.
+    #[serde(default)]
+    pub video_stream: VideoStream,
+    /// Absent in jobs of controllers that did not know it: everybody.
+    #[serde(default)]
+    pub subscription: Subscription,
     pub idle_timeout_seconds: u32,
     pub max_duration_seconds: u32,
     pub drain_timeout_seconds: u32,
     pub hls: Hls,
     pub storage: JobStorage,
+    /// Absent in jobs of controllers that did not know it: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup_storage: Option<JobStorage>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -139,6 +154,9 @@ pub struct JobS3 {
     pub storage_class: Option<String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
+    /// Of segments; absent: the recorder's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_control: Option<String>,
 }
 
 /// Why a job cannot be read.
@@ -188,15 +206,30 @@ impl Job {
 mod tests {
     use super::*;
 
+    /// Every field there is; the fixture of the next version.
     const GOLDEN: &str = include_str!("../tests/golden/job-v1.json");
+    /// As the first controllers wrote it: fields that came later are absent.
+    const FIRST: &str = include_str!("../tests/golden/job-v1-first.json");
 
     #[test]
     fn the_first_version_of_the_contract_is_still_understood() {
-        let job = Job::parse(GOLDEN).expect("the golden job");
+        let job = Job::parse(FIRST).expect("the first job");
+        assert_eq!((job.spec.video_stream, &job.spec.subscription), (VideoStream::High, &Subscription::default()));
+        assert_eq!(job.spec.backup_storage, None);
         assert_eq!((job.attempt, job.generation, job.desired_state), (1, 3, JobState::Stopped));
         assert_eq!(job.stop_reason, Some(StopReason::Deleted));
         assert!(matches!(&job.spec.channel.room, Room::Livekit { url } if url == "wss://sfu.example.com"));
         assert_eq!(Job::parse(&job.to_text()), Ok(job));
+    }
+
+    #[test]
+    fn every_field_of_the_contract_survives_the_way_through_the_file() {
+        let golden: serde_json::Value = serde_json::from_str(GOLDEN).expect("JSON");
+        let job = Job::parse(GOLDEN).expect("the golden job");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&job.to_text()).expect("JSON"), golden);
+        let subscription = job.spec.subscription;
+        assert!(subscription.audio.is_some_and(|audio| audio.takes("alice") && !audio.takes("bob")));
+        assert!(subscription.video.is_some_and(|video| video.takes("alice") && !video.takes("robot")));
     }
 
     #[test]

@@ -16,6 +16,11 @@ pub const JOB_VERSION: &str = "recording-operator.io/job-version";
 /// Annotation: the job, projected into the pod as a file.
 pub const JOB: &str = "recording-operator.io/job";
 
+/// Annotation on a pod: attempts in a row, before this pod's, that counted and recorded nothing. The budget's memory lies on the pods.
+pub const FRUITLESS: &str = "recording-operator.io/fruitless-attempts";
+/// Annotation on a pod: seconds recorded when it was created.
+pub const RECORDED_BEFORE: &str = "recording-operator.io/recorded-seconds-before";
+
 /// On a Recording: deletion waits until its media is stored.
 pub const FINISH: &str = "recording-operator.io/finish";
 /// On a pod: keeps its termination message until the controller has read it.

@@ -32,6 +32,20 @@ fn escape_byte(byte: u8) -> String {
     }
 }
 
+/// What [`escape`] was given; of what was cut only the part that is left, with its hash.
+pub fn unescape(escaped: &str) -> String {
+    let mut bytes = Vec::with_capacity(escaped.len());
+    let mut rest = escaped;
+    while let Some((plain, behind)) = rest.split_once('!') {
+        bytes.extend(plain.as_bytes());
+        let byte = behind.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        bytes.push(byte.unwrap_or(b'!'));
+        rest = if byte.is_some() { &behind[2..] } else { behind };
+    }
+    bytes.extend(rest.as_bytes());
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
@@ -108,6 +122,11 @@ mod tests {
         #[test]
         fn different_names_never_give_the_same_key(a in ".{0,300}", b in ".{0,300}") {
             prop_assert_eq!(a == b, escape(&a) == escape(&b));
+        }
+
+        #[test]
+        fn what_is_not_cut_can_be_told_again(name in ".{0,6}") {
+            prop_assert_eq!(unescape(&escape(&name)), name);
         }
 
         #[test]

@@ -1,7 +1,7 @@
 //! The report: what a recorder says of itself (`GET /v1/report`, and at the end the container's termination message).
 
 use crate::codes::{Code, Component};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// The kubelet keeps this many bytes of a termination message.
 pub const TERMINATION_MESSAGE_MAX: usize = 4096;
@@ -38,7 +38,7 @@ pub struct Report {
     pub outcome: Option<ReportOutcome>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub enum ReportState {
     #[default]
     Starting,
@@ -49,6 +49,22 @@ pub enum ReportState {
     /// Ended; storing what is left.
     Draining,
     Finished,
+    /// A newer recorder's word; what else it reports counts.
+    Unknown,
+}
+
+impl<'de> Deserialize<'de> for ReportState {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Ok(match String::deserialize(from)?.as_str() {
+            "Starting" => Self::Starting,
+            "Connecting" => Self::Connecting,
+            "Waiting" => Self::Waiting,
+            "Recording" => Self::Recording,
+            "Draining" => Self::Draining,
+            "Finished" => Self::Finished,
+            _ => Self::Unknown,
+        })
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +74,8 @@ pub struct Counters {
     pub recorded_files: u64,
     pub uploaded_files: u64,
     pub uploaded_bytes: u64,
+    /// Segments in the backup storage alone.
+    pub backup_files: u64,
     pub recorded_seconds: u64,
     pub packets: u64,
     pub packets_lost: u64,
@@ -107,6 +125,9 @@ pub struct ReportOutcome {
     /// Everything that was recorded is stored.
     #[serde(default)]
     pub all_stored: bool,
+    /// Everything that was recorded is stored, some of it in the backup storage alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub backed_up: bool,
 }
 
 impl ReportOutcome {
@@ -119,6 +140,7 @@ impl ReportOutcome {
             remedy: code.remedy().to_owned(),
             media,
             all_stored,
+            backed_up: false,
         }
     }
 }
@@ -170,5 +192,18 @@ mod tests {
     fn an_old_report_with_unknown_and_missing_fields_is_read() {
         let read: Report = serde_json::from_str(r#"{"version":3,"colour":"red","counters":{"packets":7}}"#).expect("lenient");
         assert_eq!((read.version, read.counters.packets, read.state), (3, 7, ReportState::Starting));
+    }
+
+    #[test]
+    fn a_newer_recorders_words_do_not_make_its_report_unreadable() {
+        let text = r#"{"version":3,"state":"Rewinding","participants":2,"degraded":[{"code":"LensCap","message":"dark"}],
+            "outcome":{"code":"CameraOnFire","number":777,"component":"Mixer","message":"smoke","media":true}}"#;
+        let read: Report = serde_json::from_str(text).expect("lenient");
+        assert_eq!((read.state, read.participants, read.degraded[0].code), (ReportState::Unknown, 2, Code::GeneralError));
+        let outcome = read.outcome.expect("an outcome");
+        assert_eq!(
+            (outcome.code, outcome.number, outcome.component, outcome.message.as_str()),
+            (Code::GeneralError, Some(777), Component::Service, "smoke")
+        );
     }
 }

@@ -42,6 +42,7 @@ pub struct RecordingStatus {
     /// The counters are true as of this time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_report_time: Option<Time>,
+    /// How much is recorded, and how much of that is stored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
     /// People in the room, recorders and agents not counted.
@@ -53,8 +54,10 @@ pub struct RecordingStatus {
     /// Their length, rounded up to seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gap_seconds: Option<i64>,
+    /// The newest hole.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_gap: Option<LastGap>,
+    /// The recorder pod that is responsible now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempt: Option<Attempt>,
     /// Generation of the job that the recorder says is in force.
@@ -66,6 +69,7 @@ pub struct RecordingStatus {
     /// Present only in phase Failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// Accepted, Recording, Uploaded, Complete, Failed, Degraded, BackedUp, Ready and Stalled; each has a reason and a message.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -120,15 +124,19 @@ pub struct Progress {
     pub recorded_seconds: i64,
     /// Seconds of media that wait for storage.
     pub backlog_seconds: i64,
+    /// Files that are in backupStorage and not in storage.
+    #[serde(default)]
+    pub backup_files: i64,
 }
 
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct LastGap {
+    /// When it began, by the media.
     pub start_time: Time,
     /// Length, rounded up to seconds.
     pub duration_seconds: i64,
-    /// Disconnected, RecorderRestarted, PacketLoss, NoPicture, DiskFull or SegmentLost.
+    /// Disconnected, RecorderRestarted, PacketLoss, NoPicture, DiskFull, SegmentLost, Overloaded or Undecodable.
     pub reason: String,
 }
 
@@ -143,6 +151,7 @@ pub struct Attempt {
     /// Node it runs on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
+    /// When its pod was created.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Time>,
 }
@@ -160,6 +169,7 @@ pub struct Ending {
     /// Recorder, Uploader or Service.
     #[schemars(with = "String")]
     pub component: Component,
+    /// What happened, in one sentence; no identities, no secrets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// What to do.
@@ -180,6 +190,7 @@ pub struct Failure {
     /// Recorder, Uploader or Service.
     #[schemars(with = "String")]
     pub component: Component,
+    /// What happened, in one sentence; no identities, no secrets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// What to do.

@@ -2,14 +2,16 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use recording_crds::paths;
 
-/// Records one room into a storage. Not started by hand: recording-operator runs it, in a pod or, with
+/// Records one room into a storage. Without a subcommand not started by hand: recording-operator runs it, in a pod or, with
 /// `recording-operator local`, as a process; what to record stands in the job file.
 #[derive(Debug, Parser)]
-#[command(name = "recorder", version, long_version = long_version().leak() as &'static str)]
+#[command(name = "recorder", version, long_version = long_version().leak() as &'static str, args_conflicts_with_subcommands = true)]
 pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
     /// The job; watched, orders come by it.
     #[arg(long, value_name = "PATH", default_value = paths::JOB)]
     pub(crate) job: PathBuf,
@@ -24,6 +26,11 @@ pub(crate) struct Cli {
     pub(crate) termination_log: PathBuf,
     #[arg(long, value_enum, default_value_t = LogFormat::Json)]
     pub(crate) log: LogFormat,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Verify(crate::verify::Options),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

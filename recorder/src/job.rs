@@ -4,8 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use recorder_media::Order;
+use recorder_media::{Order, Selection, Subscription};
 use recording_crds::job::{Job, JobState, StopReason};
+use recording_crds::recording;
 use tokio::sync::mpsc;
 
 /// How late an order may be noticed.
@@ -77,10 +78,14 @@ impl JobFile {
 
 /// What a job orders of a session; repeating an order is harmless.
 pub(crate) fn orders(job: &Job) -> Vec<Order> {
-    let limits =
-        Order::Limits { idle_timeout_seconds: job.spec.idle_timeout_seconds, max_duration_seconds: Some(job.spec.max_duration_seconds) };
+    let limits = Order::Limits {
+        idle_timeout_seconds: job.spec.idle_timeout_seconds,
+        max_duration_seconds: Some(job.spec.max_duration_seconds),
+        drain_timeout_seconds: job.spec.drain_timeout_seconds,
+    };
+    let subscription = Order::Subscription(subscription(&job.spec.subscription));
     match job.desired_state {
-        JobState::Recording => vec![limits],
+        JobState::Recording => vec![limits, subscription],
         JobState::Cancelled => vec![limits, Order::Cancel],
         JobState::Stopped => {
             let reason = match job.stop_reason {
@@ -89,6 +94,19 @@ pub(crate) fn orders(job: &Job) -> Vec<Order> {
             };
             vec![limits, Order::Stop(reason)]
         }
+    }
+}
+
+/// The job's lists as the session takes them.
+pub(crate) fn subscription(job: &recording::Subscription) -> Subscription {
+    Subscription { audio: selection(job.audio.as_ref()), video: selection(job.video.as_ref()) }
+}
+
+fn selection(of_a_kind: Option<&recording::Selection>) -> Selection {
+    match of_a_kind.map(|lists| (&lists.allow, &lists.deny)) {
+        Some((Some(people), _)) => Selection::Only(people.clone()),
+        Some((None, Some(people))) => Selection::Except(people.clone()),
+        Some((None, None)) | None => Selection::All,
     }
 }
 

@@ -65,7 +65,6 @@ fn ended(reason: &EndReason) -> (Code, String) {
         }
         EndReason::ConnectError { stage: Stage::Media, message } => (Code::ConnectError, format!("no media path to the SFU: {message}")),
         EndReason::InvalidParameter(why) => (Code::InvalidParameter, why.clone()),
-        EndReason::Superseded(why) => (Code::Superseded, why.clone()),
         EndReason::SourceFinished => (Code::NoUsers, "the test pattern is over".to_owned()),
     }
 }
@@ -79,8 +78,7 @@ pub(crate) fn stop_for(reason: &EndReason) -> Option<recorder_media::StopReason>
         | EndReason::TokenInvalid(_)
         | EndReason::TokenExpired(_)
         | EndReason::ConnectError { .. }
-        | EndReason::InvalidParameter(_)
-        | EndReason::Superseded(_) => Some(recorder_media::StopReason::Disconnected),
+        | EndReason::InvalidParameter(_) => Some(recorder_media::StopReason::Disconnected),
     }
 }
 
@@ -89,6 +87,11 @@ pub(crate) fn degradation(degradation: Degradation) -> (Code, &'static str) {
         Degradation::CodecNotSupported => (Code::CodecNotSupported, "a track's codec cannot be recorded"),
         Degradation::DiskFull => (Code::DiskFull, "the spool is full: media is not accepted"),
         Degradation::StorageUnavailable => (Code::UploaderFailed, "storage does not take objects at the moment; media waits in the spool"),
+        Degradation::BackupUnavailable => (Code::BackupFailed, "neither storage takes objects at the moment; media waits in the spool"),
+        Degradation::StoredInBackup => {
+            (Code::UploaderFailed, "storage does not take objects; they are in the backup storage until it does")
+        }
+        Degradation::Overloaded => (Code::Overloaded, "pictures come faster than they can be transcoded: some are left out"),
     }
 }
 
@@ -100,13 +103,27 @@ pub(crate) const fn gap_reason(reason: GapReason) -> &'static str {
         GapReason::NoPicture => "NoPicture",
         GapReason::DiskFull => "DiskFull",
         GapReason::SegmentLost => "SegmentLost",
+        GapReason::Overloaded => "Overloaded",
+        GapReason::Undecodable => "Undecodable",
     }
 }
 
 /// The final word on a session's end.
 pub(crate) fn report(code: Code, message: &str, report: &recorder_media::Report) -> ReportOutcome {
     let all_stored = report.recorded_files == report.uploaded_files;
-    ReportOutcome::new(code, message, report.uploaded_files > 0, all_stored)
+    let anywhere = report.uploaded_files + report.backup_files;
+    let message = match code {
+        Code::UploaderFailed => format!(
+            "{message}: of {} files {} are in the storage, {} in the backup storage, {} in neither",
+            report.recorded_files,
+            report.uploaded_files,
+            report.backup_files,
+            report.recorded_files.saturating_sub(anywhere)
+        ),
+        _ => message.to_owned(),
+    };
+    let backed_up = report.backup_files > 0 && anywhere == report.recorded_files && code != Code::UploaderFailed;
+    ReportOutcome { backed_up, ..ReportOutcome::new(code, message, anywhere > 0, all_stored) }
 }
 
 #[cfg(test)]

@@ -79,6 +79,7 @@ pub(crate) fn fill(report: &mut Report, session: &recorder_media::Report, encryp
         recorded_files: session.recorded_files,
         uploaded_files: session.uploaded_files,
         uploaded_bytes: session.uploaded_bytes,
+        backup_files: session.backup_files,
         recorded_seconds: seconds(session.recorded90k),
         packets: session.packets,
         packets_lost: session.packets_lost,
@@ -101,11 +102,11 @@ pub(crate) fn fill(report: &mut Report, session: &recorder_media::Report, encryp
     if matches!(session.state, State::Draining | State::Finished) && report.stop_time.is_none() {
         report.stop_time = Some(time(wall::now()));
     }
-    report.degraded = session
-        .degraded
-        .iter()
-        .map(|degradation| outcome::degradation(*degradation))
-        .chain(encrypted.then_some((Code::DecryptionFailed, "an end-to-end encrypted track is not recorded")))
+    // First: to the session such a track is one of an unknown codec, whose remedy does not help.
+    report.degraded = encrypted
+        .then_some((Code::DecryptionFailed, "an end-to-end encrypted track is not recorded"))
+        .into_iter()
+        .chain(session.degraded.iter().map(|degradation| outcome::degradation(*degradation)))
         .map(|(code, message)| Degraded { code, message: message.to_owned() })
         .collect();
 }

@@ -1,12 +1,18 @@
 //! From a job to a running recording, and from its end to a result and an exit code.
 
+mod backup;
+mod behind;
+mod fence;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use recorder_media::{Config, Input, Manifest, MediaKinds, ReportQuality, Resume, Session, StoreError, Tick};
+use recorder_media::{Config, Input, Manifest, MediaKinds, MediaTime, ReportQuality, Resume, Session, StoreError, Tick};
 use recording_crds::codes::Code;
 use recording_crds::exit;
-use recording_crds::job::{Job, JobKind, JobState, roles};
+use recording_crds::job::{Job, JobKind, JobState};
 use recording_crds::names;
 use recording_crds::recording::{ChannelProfile, Media};
 use recording_crds::report::ReportOutcome;
@@ -15,18 +21,21 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::Cli;
 use crate::connect::{self, Connector, EVENT_QUEUE};
-use crate::credentials::TokenFile;
+use crate::credentials::ChannelFiles;
 use crate::driver::{Driver, Ending, Progress, Sources};
 use crate::http::{self, Shown};
 use crate::job::{self, JobFile};
 use crate::manifest::{self, Identity};
 use crate::metrics::Metrics;
 use crate::outcome::{self, InitFailure};
+use crate::replay::Numbers;
 use crate::report::{self, Publisher};
+use crate::spool::journal::Intake;
 use crate::spool::{Folders, Spool, recovery};
 use crate::store::{self, StoreFailure};
-use crate::uploader::{DocumentWriter, Storage, Uploader};
-use crate::wall;
+use crate::timeline::Timeline;
+use crate::transcode::Transcoders;
+use crate::uploader::{DocumentWriter, Primary, Storage, Uploader};
 
 /// Storage that cannot be reached at the start is tried for so long. Then a first attempt begins without it (media waits in the
 /// spool); a later one must know what its predecessor stored.
@@ -97,37 +106,46 @@ async fn record(cli: &Cli, job: &Job, publisher: &Publisher) -> Result<Ended, In
         channel: job.spec.channel.name.clone(),
         app_id: job.spec.channel.app_id.clone(),
     };
-    let storage = Arc::new(Storage {
-        store: store::open(job).await?,
-        manifest_key: names::manifest_key(&job.stem),
-        attempt: u32::try_from(job.attempt).unwrap_or(1),
-    });
+    let place = |store, primary| Arc::new(Storage { store, manifest_key: names::manifest_key(&job.stem), attempt: attempt(job), primary });
+    let storage = place(store::open(job).await?, None);
+    let backup = store::open_backup(job).await?.map(|store| place(store, Some(Primary::new(storage.clone()))));
     let folders = Folders::new(&cli.spool);
     folders.create().map_err(|error| internal("create the spool", &error))?;
-    let resume = resume(job, &folders, &storage).await?;
-    let origin = Instant::now();
-    let session = Session::new(config(job, resume), Tick(0), wall::now());
-    let etag = claim(job, &storage, &identity, &session).await?;
+    let Found { mut manifest, intake } = find(job, &folders, &storage, backup.as_deref()).await?;
+    if let (Some(manifest), Some(backup)) = (&mut manifest, &backup) {
+        backup::look_for_copies(manifest, backup).await;
+    }
+    let (timeline, began) = match &intake {
+        Some((intake, timeline)) => (*timeline, intake.began),
+        None => (Timeline::begin(), Tick(0)),
+    };
+    let intake = intake.map(|(intake, _)| intake);
+    let mut session = Session::new(config(job, resume(manifest, intake.as_ref())), began, timeline.wall_at(began));
+    let (primary, backup) = backup::claim(job, storage, backup, &identity, &mut session).await?;
 
     let (results, taken) = mpsc::unbounded_channel();
+    let ledger = folders.ledger();
     let spool = Spool::start(folders, job.spool_bytes, results.clone()).map_err(|error| internal("start the spool", &error))?;
-    let uploader = Uploader::start(storage, etag, results.clone());
+    let journal = spool.journal(intake.as_ref()).map_err(|error| internal("open the journal", &error))?;
+    let uploader = Uploader::start(primary, backup, ledger, results.clone());
     let (orders, events, cancel) = join(connector);
-    let token = job.files.get(roles::TOKEN).map(|folder| TokenFile::new(folder.join(roles::TOKEN_KEY)));
     let driver = Driver {
         session,
-        origin,
+        timeline,
+        journal,
+        numbers: Numbers::default(),
         identity,
         spool,
+        transcoders: Transcoders::new(results.clone()),
         uploader,
         orders,
-        token,
+        secret: ChannelFiles::of(job),
         publisher: publisher.clone(),
         metrics,
         state: Progress::default(),
     };
     let jobs = first_orders(cli, job, &results);
-    let ended = driver.run(Sources { events, jobs, results: taken }).await;
+    let ended = driver.run(Sources { events, jobs, results: taken }, intake).await;
     cancel.cancel();
     Ok(Ended { ending: ended.0, report: ended.1 })
 }
@@ -136,9 +154,9 @@ fn internal(what: &str, error: &dyn std::fmt::Display) -> InitFailure {
     InitFailure::new(Code::RecorderInit, format!("failed to {what}: {error}"))
 }
 
-/// None for a Close job: it joins nothing.
+/// None for a job that is to end what was recorded: it joins nothing.
 fn connector(job: &Job) -> Result<Option<Box<dyn Connector>>, InitFailure> {
-    if job.kind == JobKind::Close {
+    if job.kind == JobKind::Close || job.desired_state != JobState::Recording {
         return Ok(None);
     }
     let secrets = connect::Secrets::read(job).map_err(|error| internal("read the channel's secrets", &error))?;
@@ -173,42 +191,112 @@ fn first_orders(cli: &Cli, job: &Job, results: &mpsc::UnboundedSender<Input>) ->
     jobs
 }
 
-fn config(job: &Job, resume: Option<Manifest>) -> Config {
+fn attempt(job: &Job) -> u32 {
+    u32::try_from(job.attempt).unwrap_or(1)
+}
+
+fn media(job: &Job) -> MediaKinds {
+    match job.spec.media {
+        Media::AudioVideo => MediaKinds::AudioVideo,
+        Media::Audio => MediaKinds::Audio,
+        Media::Video => MediaKinds::Video,
+    }
+}
+
+fn config(job: &Job, resume: Option<Resume>) -> Config {
     Config {
         stem: job.stem.clone(),
-        attempt: u32::try_from(job.attempt).unwrap_or(1),
-        media: match job.spec.media {
-            Media::AudioVideo => MediaKinds::AudioVideo,
-            Media::Audio => MediaKinds::Audio,
-            Media::Video => MediaKinds::Video,
-        },
+        attempt: attempt(job),
+        media: media(job),
+        subscription: job::subscription(&job.spec.subscription),
         segment_seconds: u32::try_from(job.spec.hls.segment_seconds).unwrap_or(15),
         idle_timeout_seconds: job.spec.idle_timeout_seconds,
         max_duration_seconds: Some(job.spec.max_duration_seconds),
         drain_timeout_seconds: job.spec.drain_timeout_seconds,
         idle_counts_publishers: job.spec.channel.profile == ChannelProfile::LiveBroadcasting,
+        backup: job.spec.backup_storage.is_some(),
         report_quality: ReportQuality::Sender,
-        resume: resume.map(|manifest| Resume { manifest }),
+        resume,
     }
 }
 
-/// What is known of this recording, by the spool or, without one, by storage.
-async fn resume(job: &Job, folders: &Folders, storage: &Storage) -> Result<Option<Manifest>, InitFailure> {
+/// What is known of this recording.
+struct Found {
+    manifest: Option<Manifest>,
+    /// With how its time goes on.
+    intake: Option<(Intake, Timeline)>,
+}
+
+fn resume(manifest: Option<Manifest>, intake: Option<&Intake>) -> Option<Resume> {
+    if manifest.is_none() && intake.is_none() {
+        return None;
+    }
+    Some(Resume { manifest: manifest.unwrap_or_default(), replay: intake.map(|intake| intake.start.replay.clone()) })
+}
+
+/// By the spool or, without one, by storage.
+async fn find(job: &Job, folders: &Folders, storage: &Storage, backup: Option<&Storage>) -> Result<Found, InitFailure> {
     let unreadable = |error: &dyn std::fmt::Display| InitFailure::new(Code::RecorderInit, error.to_string());
     let spooled = recovery::read_state(folders, &job.recording_id).map_err(|error| unreadable(&error))?;
-    if let Some(mut manifest) = spooled {
-        recovery::adopt(folders, &mut manifest).map_err(|error| unreadable(&error))?;
-        return Ok(Some(manifest));
+    let Some((mut manifest, journalled)) = spooled else {
+        return Ok(Found { manifest: of_storage(job, storage, backup).await?, intake: None });
+    };
+    let intake = Intake::find(&folders.intake()).map_err(|error| unreadable(&error))?.filter(|_| journalled);
+    let intake = intake.and_then(|intake| Timeline::behind(&intake).map(|timeline| (intake, timeline)));
+    let adopted = match &intake {
+        Some(_) => recovery::keep_known(folders, &mut manifest),
+        None => recovery::adopt(folders, &mut manifest),
+    };
+    adopted.map_err(|error| unreadable(&error))?;
+    Ok(Found { manifest: Some(manifest), intake })
+}
+
+async fn of_storage(job: &Job, storage: &Storage, backup: Option<&Storage>) -> Result<Option<Manifest>, InitFailure> {
+    if job.attempt > 1 {
+        fence_both(job, storage, backup).await?;
     }
-    let Some(mut manifest) = stored_manifest(job, storage).await? else { return Ok(None) };
-    for entry in manifest.ledger.iter_mut().filter(|entry| !entry.stored && !entry.lost) {
+    let stored = stored_manifest(job, storage).await;
+    let stored = match backup {
+        None => stored?,
+        Some(backup) => backup::newer(job, stored, stored_manifest(job, backup).await)?,
+    };
+    let mut manifest = match stored {
+        Some(manifest) => manifest,
+        // A first attempt has no predecessor; that of a later one may have stored segments before any manifest.
+        None if job.attempt == 1 => return Ok(None),
+        None => Manifest::default(),
+    };
+    let known_lost = manifest.ledger.iter().filter(|entry| entry.lost).map(|entry| entry.name.clone()).collect::<BTreeSet<_>>();
+    for entry in manifest.ledger.iter_mut().filter(|entry| !entry.stored && !entry.in_backup && !entry.lost) {
         // It was in a spool that is gone, unless its upload was under way.
-        match patiently(job, || storage.store.fetch(&entry.name)).await? {
-            Some(Some(found)) => (entry.stored, entry.etag) = (true, found.etag),
-            _ => entry.lost = true,
+        match (patiently(job, || storage.store.fetch(&entry.name)).await, backup) {
+            (Ok(Some(Some(found))), _) => (entry.stored, entry.etag) = (true, found.etag),
+            (Err(failure), None) => return Err(failure),
+            (_, Some(backup)) => match patiently(job, || backup.store.fetch(&entry.name)).await {
+                Ok(Some(Some(found))) => (entry.in_backup, entry.etag) = (true, found.etag),
+                _ => entry.lost = true,
+            },
+            (Ok(_), None) => entry.lost = true,
         }
     }
-    Ok(Some(manifest))
+    for entry in manifest.ledger.clone().iter().filter(|entry| entry.lost && !known_lost.contains(&entry.name)) {
+        behind::lost(&mut manifest, entry.start, MediaTime(entry.start.0 + entry.duration90k), &entry.playlist);
+    }
+    behind::enter(job, media(job), &mut manifest, storage, backup).await;
+    Ok((manifest != Manifest::default()).then_some(manifest))
+}
+
+/// With two storages the one that refuses is left as it is: what is done then is decided by what can be read.
+async fn fence_both(job: &Job, storage: &Storage, backup: Option<&Storage>) -> Result<(), InitFailure> {
+    for place in std::iter::once(storage).chain(backup) {
+        match patiently(job, || fence::fence(place)).await {
+            Err(failure) if backup.is_some() && failure.code != Code::Superseded => {
+                tracing::warn!(why = failure.message, "an older attempt cannot be shut out of a storage");
+            }
+            other => drop(other?),
+        }
+    }
+    Ok(())
 }
 
 async fn stored_manifest(job: &Job, storage: &Storage) -> Result<Option<Manifest>, InitFailure> {
@@ -229,7 +317,8 @@ async fn stored_manifest(job: &Job, storage: &Storage) -> Result<Option<Manifest
 
 /// Writes the manifest under our epoch before anything else: fences an older attempt, and shows that storage takes what we write.
 async fn claim(job: &Job, storage: &Arc<Storage>, identity: &Identity, session: &Session) -> Result<Option<String>, InitFailure> {
-    let mut writer = DocumentWriter::new(storage.clone());
+    // Its whole ledger is in the session: nothing is read from a spool.
+    let mut writer = DocumentWriter::new(storage.clone(), PathBuf::new());
     let rendered = manifest::render(identity, session.manifest());
     let since = Instant::now();
     loop {
@@ -237,7 +326,7 @@ async fn claim(job: &Job, storage: &Arc<Storage>, identity: &Identity, session: 
             Ok(()) => return Ok(writer.etags.remove(&storage.manifest_key)),
             Err(StoreError::Superseded) => StoreFailure::Conflict,
             Err(StoreError::Refused(why)) => StoreFailure::Denied(why),
-            Err(StoreError::Retryable(why)) => StoreFailure::Retryable(why),
+            Err(StoreError::Retryable(why) | StoreError::Gone(why)) => StoreFailure::Retryable(why),
         };
         if !matches!(failure, StoreFailure::Retryable(_)) || (job.attempt > 1 && since.elapsed() > STORAGE_PATIENCE) {
             return Err(failure.into());

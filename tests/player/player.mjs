@@ -45,8 +45,8 @@ function serve() {
 }
 
 // Runs in the page. A stall: the media time stands still although the player neither ended nor was paused; the time until
-// the first movement is the start-up and counted apart. Sampled every 20 ms by the page's own clock; what lasts less than
-// 100 ms is not told from the granularity of currentTime.
+// it first plays is the start-up and counted apart, with hls.js' seek past what begins later than the rest. Sampled every 20 ms
+// by the page's own clock; what lasts less than 100 ms is not told from the granularity of currentTime.
 async function playInPage({ url, rate, slackMs }) {
   const SAMPLE_MS = 20, STALL_MS = 100;
   const video = document.getElementById("v");
@@ -75,10 +75,12 @@ async function playInPage({ url, rate, slackMs }) {
   video.defaultPlaybackRate = rate;
   video.play().catch((error) => report.errors.push(`play: ${error.message}`));
   const deadline = performance.now() + (3000 * total) / rate + slackMs;
-  let moved = null, last = video.currentTime, stalled = false;
+  let playing = false, moved = null, last = 0, stalled = false;
+  video.addEventListener("playing", () => ([playing, last] = [true, video.currentTime]), { once: true });
   while (!video.ended && !failed && performance.now() < deadline) {
     await new Promise((done) => setTimeout(done, SAMPLE_MS));
     const now = performance.now(), time = video.currentTime;
+    if (!playing) continue;
     if (time !== last || video.paused) {
       if (moved === null && time !== last) report.startUpMs = now - start;
       if (moved !== null || time !== last) moved = now;

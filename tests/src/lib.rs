@@ -1,5 +1,14 @@
 //! Real servers to test against, and the tests' own measuring instruments.
 
 pub mod analyser;
+pub mod attempt;
+pub mod bench;
+pub mod cases;
 pub mod harness;
+pub mod load;
 pub mod local;
+pub mod publisher;
+pub mod stored;
+pub mod sweep;
+pub mod verify;
+pub mod watch;

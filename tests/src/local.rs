@@ -1,19 +1,39 @@
 //! Runs `recording-operator local` as a user would, and reads what it says.
 
 use crate::harness::livekit::LiveKit;
-use crate::harness::process::{Process, Spec};
+use crate::harness::process::{Process, Spec, send_signal};
 use crate::harness::s3::S3;
 use crate::harness::{binary, python, workspace};
+use crate::sweep::children;
 use anyhow::{Context, Result};
 use recording_crds::RecordingStatus;
+use recording_crds::report::Report;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
 
+const MANIFEST: &str = "recording.yaml";
+
 /// One run of local mode, with a home of its own.
 pub struct Local {
+    /// Before the process: it is dropped first.
+    guard: Guard,
     pub process: Process,
     home: TempDir,
+}
+
+/// `local` is given no time to stop its recorder when a test fails; the recorder is in a process group of its own.
+struct Guard(Option<u32>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let Some(local) = self.0 else { return };
+        let recorders = children(local);
+        // Itself first, or it would start another.
+        for pid in std::iter::once(local).chain(recorders) {
+            let _ = send_signal(pid as i32, libc::SIGKILL);
+        }
+    }
 }
 
 /// How a run ended.
@@ -30,25 +50,63 @@ impl Local {
     /// `manifest` is the text of the file that `-f` names.
     pub fn start(manifest: &str, flags: &[&str]) -> Result<Self> {
         let home = tempfile::tempdir()?;
-        let file = home.path().join("recording.yaml");
-        std::fs::write(&file, manifest)?;
+        std::fs::write(home.path().join(MANIFEST), manifest)?;
+        Self::run(home, flags)
+    }
+
+    fn run(home: TempDir, flags: &[&str]) -> Result<Self> {
         let spec = Spec::new("local", binary("recording-operator")?)?
             .arg("local")
             .arg("-f")
-            .arg(&file)
+            .arg(home.path().join(MANIFEST))
             .args(["-o", "json"])
             .args(flags)
             .env("XDG_STATE_HOME", home.path().join("state"));
-        Ok(Self { process: spec.spawn()?, home })
+        let process = spec.spawn()?;
+        Ok(Self { guard: Guard(Some(process.pid())), process, home })
     }
 
-    /// Folder of the recorder's state: job, spool, log.
+    /// Saves another text in the file that `-f` names, as an editor does: the old or the new text, never a part.
+    pub fn save(&self, manifest: &str) -> Result<()> {
+        let new = self.home.path().join("recording.yaml.new");
+        std::fs::write(&new, manifest)?;
+        Ok(std::fs::rename(new, self.home.path().join("recording.yaml"))?)
+    }
+
+    /// Waits until the recorder says that this generation of the job is in force; needs `--follow`.
+    pub fn wait_for_generation(&mut self, generation: i64, timeout: Duration) -> Result<()> {
+        self.process.wait_for_line(&format!("\"jobGeneration\":{generation}"), timeout).map(drop)
+    }
+
+    /// A counter or gauge of the running recorder, like `recorder_packets_total{kind="received"}`.
+    pub fn metric(&self, name: &str) -> Result<f64> {
+        metric(&self.ask_recorder("/metrics")?, name)
+    }
+
+    /// What the running recorder says of itself now; the status may be a little behind.
+    pub fn report(&self) -> Result<Report> {
+        Ok(serde_json::from_str(&self.ask_recorder("/v1/report")?)?)
+    }
+
+    fn ask_recorder(&self, path: &str) -> Result<String> {
+        let home = self.home.path().display().to_string();
+        let of_ours = |arguments: &Vec<String>| arguments.iter().any(|a| a.starts_with(&home)) && arguments.iter().any(|a| a == "--listen");
+        let processes =
+            std::fs::read_dir("/proc")?.flatten().filter_map(|entry| std::fs::read_to_string(entry.path().join("cmdline")).ok());
+        let recorder =
+            processes.map(|line| line.split('\0').map(str::to_owned).collect::<Vec<_>>()).find(of_ours).context("no recorder runs")?;
+        let address = recorder.iter().skip_while(|a| *a != "--listen").nth(1).context("--listen has a value")?;
+        ask(address, path)
+    }
+
+    /// Folders of the recorder's state, one a recording: job, spool, log.
     pub fn state(&self) -> PathBuf {
-        self.home.path().join("state/recording-operator")
+        state(&self.home)
     }
 
     pub fn wait(mut self, timeout: Duration) -> Result<Ended> {
         let exit = self.process.wait(timeout).with_context(|| format!("the recorder's log: {}", recorder_log(&self.state())))?;
+        self.guard.0 = None;
         let said = self.process.log();
         Ok(Ended { exit_code: exit.code().unwrap_or(-1), status: final_status(&said), said, home: self.home })
     }
@@ -61,11 +119,43 @@ impl Ended {
 
     /// The recorder's log, when the state folder was kept.
     pub fn recorder_log(&self) -> String {
-        recorder_log(&self.home.path().join("state/recording-operator"))
+        recorder_log(&state(&self.home))
+    }
+
+    /// The recorder's last word, when the state folder was kept.
+    pub fn termination_message(&self) -> Option<String> {
+        std::fs::read_to_string(self.kept()?.join("termination")).ok()
+    }
+
+    /// The state folder of this recording, when it was kept.
+    pub fn kept(&self) -> Option<PathBuf> {
+        std::fs::read_dir(state(&self.home)).ok()?.flatten().map(|folder| folder.path()).next()
+    }
+
+    /// Goes on with an aborted recording, by the ID that it printed; the manifest is the same.
+    pub fn resume(self, flags: &[&str]) -> Result<Local> {
+        let id =
+            self.said.lines().find_map(|line| line.split_once("--resume ")).context("no ID to resume was printed")?.1.trim().to_owned();
+        Local::run(self.home, &[&["--resume", &id], flags].concat())
     }
 }
 
-fn recorder_log(state: &Path) -> String {
+fn state(home: &TempDir) -> PathBuf {
+    home.path().join("state/recording-operator")
+}
+
+/// One of the pages that a recorder serves.
+pub(crate) fn ask(address: &str, path: &str) -> Result<String> {
+    Ok(ureq::get(format!("http://{address}{path}")).call()?.body_mut().read_to_string()?)
+}
+
+pub(crate) fn metric(page: &str, name: &str) -> Result<f64> {
+    let value = page.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name} in {page}"))?;
+    Ok(value.trim().parse()?)
+}
+
+/// The logs of every recorder below a folder of states.
+pub fn recorder_log(state: &Path) -> String {
     let folders = std::fs::read_dir(state).into_iter().flatten().flatten();
     folders.filter_map(|folder| std::fs::read_to_string(folder.path().join("recorder.log")).ok()).collect()
 }
@@ -101,6 +191,51 @@ spec:
     )
 }
 
+/// A LiveKit Recording with its Secret, for the flag `--output`.
+pub fn livekit_to_folder(livekit: &LiveKit, room: &str, idle_seconds: u32) -> String {
+    format!(
+        "apiVersion: v1
+kind: Secret
+metadata: {{name: livekit}}
+stringData: {{LIVEKIT_API_KEY: {key}, LIVEKIT_API_SECRET: {secret}}}
+---
+apiVersion: recording-operator.io/v1alpha1
+kind: Recording
+metadata: {{name: {room}}}
+spec:
+  channel: {{name: {room}, livekit: {{url: '{url}'}}}}
+  token: {{apiKeySecretRef: {{name: livekit}}}}
+  mode: Individual
+  idleTimeoutSeconds: {idle_seconds}
+  storage: {{volume: {{claimName: recordings}}}}
+",
+        key = livekit.api_key(),
+        secret = livekit.api_secret(),
+        url = livekit.url(),
+    )
+}
+
+/// A recording of the built-in room with one person, `participant-1`, into a bucket below `acme`, with its Secret. The picture is small: 320x180
+/// at 10 a second. `endpoint`: of the store or of what stands before it.
+pub fn pattern_to_s3(s3: &S3, endpoint: &str, name: &str, seconds: u32, segment_seconds: u32) -> String {
+    format!(
+        "{bucket}---
+apiVersion: recording-operator.io/v1alpha1
+kind: Recording
+metadata: {{name: {name}}}
+spec:
+  channel: {{name: {name}, testPattern: {{participants: 1, width: 320, height: 180, framesPerSecond: 10, durationSeconds: {seconds}}}}}
+  mode: Individual
+  idleTimeoutSeconds: 5
+  output: {{hls: {{segmentSeconds: {segment_seconds}}}}}
+  storage:
+    s3: {{bucket: {name}, region: {region}, endpoint: '{endpoint}', forcePathStyle: true, prefix: acme, credentialsSecretRef: {{name: bucket}}}}
+",
+        bucket = bucket_secret(s3),
+        region = s3.region(),
+    )
+}
+
 /// Secrets `livekit` and `bucket`.
 pub fn secrets(api_key: &str, api_secret: &str, s3: &S3) -> String {
     format!(
@@ -109,7 +244,14 @@ kind: Secret
 metadata: {{name: livekit}}
 stringData: {{LIVEKIT_API_KEY: {api_key}, LIVEKIT_API_SECRET: {api_secret}}}
 ---
-apiVersion: v1
+{}",
+        bucket_secret(s3),
+    )
+}
+
+fn bucket_secret(s3: &S3) -> String {
+    format!(
+        "apiVersion: v1
 kind: Secret
 metadata: {{name: bucket}}
 stringData: {{AWS_ACCESS_KEY_ID: '{}', AWS_SECRET_ACCESS_KEY: '{}'}}

@@ -1,148 +1,163 @@
 #!/usr/bin/env python3
 """A participant that publishes the block-coded picture and the beeping tone of BLOCK_CODE.md to a LiveKit room.
 
-Needs PyPI `livekit` (real libwebrtc) and `numpy`. Prints one JSON object a line on stdout:
-  {"event":"connected"}, {"event":"published","kind","sid"}, {"event":"started","t0_unix_ms"} (media time 0 on the wall clock),
-  {"event":"frames_sent", per kind: what the outbound RTP stream says}, {"event":"done"}.
-Commands on stdin: `mute v|a`, `unmute v|a`, `unpublish v|a`, `publish v|a`, `quit`.
+Needs PyPI `livekit` (real libwebrtc) and `numpy`. Kinds of media: v camera, a microphone, s screen share, t its sound.
+
+Commands, on stdin or by --script "SECONDS COMMAND; SECONDS COMMAND; …" (media time, 0 = `started`):
+  mute K, unmute K, unpublish K, publish K [CODEC] [simulcast], size K WxH, rotate K DEGREES, leave, join (again, with what was
+  published), quit.
+
+Prints one JSON object a line on stdout:
+  connected; started {t0_unix_ms: media time 0 on the wall clock}; published {kind, sid}; command {words} when one is done, or
+  command_failed {words, error}; disconnected {reason} when the server ended it; done;
+  frames_sent {publications: [{kind, sid, codec, captured: [[first, last], …] numbers of the frames (10 ms chunks of sound) that
+  were captured, framesSent, packetsSent, retransmittedPacketsSent, bytesSent, keyFramesEncoded, encoder, layers: [the same of each
+  simulcast layer]}]}: what the outbound RTP streams say, in the order of publication; framesSent is that of the largest layer.
 """
 import argparse
 import asyncio
 import base64
+import contextlib
 import hmac
 import json
+import math
+import os
 import sys
 import threading
 import time
 
-import numpy as np
+from block_code import AUDIO_CHUNK, SAMPLE_RATE, Picture, Sound, write_raw
 
-SAMPLE_RATE = 48_000
-AUDIO_CHUNK = 480  # 10 ms: the only size an unbuffered source of libwebrtc takes
-WHITE, BLACK, NEUTRAL = 235, 16, 128
-COLUMNS, ROWS, CODE_ROWS, FLASH_ROW = 16, 18, 7, 16
-SYNC = 0xACE1
-FLASH_MS = 100
-IDENTITIES = 18  # distinct colours, tones and beeps
-TONE_LEVEL, BEEP_LEVEL = 0.1, 0.25
-LUMA = (60, 105, 150)
-CHROMA = ((168, 128), (148, 163), (108, 163), (88, 128), (108, 93), (148, 93))
+SOURCES = {"v": "SOURCE_CAMERA", "a": "SOURCE_MICROPHONE", "s": "SOURCE_SCREENSHARE", "t": "SOURCE_SCREENSHARE_AUDIO"}
+NAMES = {"v": "camera", "a": "microphone", "s": "screen", "t": "screen-sound"}
 
-
-def crc16(data):
-    crc = 0xFFFF
-    for byte in data:
-        crc ^= byte << 8
-        for _ in range(8):
-            crc = ((crc << 1) ^ 0x1021 if crc & 0x8000 else crc << 1) & 0xFFFF
-    return crc
-
-
-def payload(participant, frame, sent_ms):
-    body = bytes([participant]) + frame.to_bytes(4, "big") + (sent_ms % (1 << 40)).to_bytes(5, "big")
-    return body + crc16(body).to_bytes(2, "big")
-
-
-class Picture:
-    """I420 frames of one participant; only the code rows are written per frame."""
-
-    def __init__(self, width, height, fps, participant):
-        assert width % 2 == 0 and height % 2 == 0 and width >= 96 and height >= 54, "even size of at least 96x54"
-        self.width, self.height, self.fps, self.participant = width, height, fps, participant
-        self.x = np.array([2 * (c * width // 32) for c in range(COLUMNS)] + [width])
-        self.y = np.array([2 * (r * height // 36) for r in range(ROWS)] + [height])
-        self.dark, self.lit = self._background(BLACK), self._background(WHITE)
-
-    def _background(self, flash_luma):
-        w, h = self.width, self.height
-        top, flash = self.y[CODE_ROWS], self.y[FLASH_ROW]
-        k = self.participant % IDENTITIES
-        (u, v) = CHROMA[k % 6]
-        luma = np.full((h, w), LUMA[k // 6], np.uint8)
-        luma[flash:] = flash_luma
-        planes = [luma]
-        for value in (u, v):
-            plane = np.full((h // 2, w // 2), value, np.uint8)
-            plane[: top // 2] = NEUTRAL
-            plane[flash // 2 :] = NEUTRAL
-            planes.append(plane)
-        return np.concatenate([p.ravel() for p in planes])
-
-    def flashes(self, n):
-        return (n * 1000) % (self.fps * 1000) < FLASH_MS * self.fps
-
-    def draw(self, n, sent_ms):
-        """The frame as a contiguous uint8 array; valid until the next call."""
-        frame = self.lit if self.flashes(n) else self.dark
-        code = SYNC.to_bytes(2, "big") + payload(self.participant, n, sent_ms)
-        bits = np.unpackbits(np.frombuffer(code, np.uint8)).reshape(CODE_ROWS, COLUMNS)
-        levels = np.where(bits, WHITE, BLACK).astype(np.uint8)
-        row = np.repeat(levels, np.diff(self.x), axis=1)
-        code_height = int(self.y[CODE_ROWS])
-        rows = np.repeat(row, np.diff(self.y[: CODE_ROWS + 1]), axis=0)
-        frame[: code_height * self.width] = rows.ravel()
-        return frame
-
-
-class Sound:
-    """One second of tone and beep; whole cycles per second, so it repeats."""
-
-    def __init__(self, participant):
-        k = participant % IDENTITIES
-        i = np.arange(SAMPLE_RATE)
-        second = TONE_LEVEL * np.sin(2 * np.pi * (400 + 150 * k) * i / SAMPLE_RATE)
-        beep = BEEP_LEVEL * np.sin(2 * np.pi * (4000 + 200 * k) * i / SAMPLE_RATE)
-        second[: SAMPLE_RATE // 10] += beep[: SAMPLE_RATE // 10]
-        self.second = np.round(second * 32767).astype(np.int16)
-
-    def chunk(self, first):
-        at = first % SAMPLE_RATE
-        return self.second[at : at + AUDIO_CHUNK]
-
-
-def write_raw(args):
-    """Offline: the same pictures and sound as files for FFmpeg, to test the drawing without a server."""
-    width, height = args.size
-    picture, sound = Picture(width, height, args.fps, args.participant), Sound(args.participant)
-    with open(args.raw + ".yuv", "wb") as out:
-        for n in range(int(args.seconds * args.fps)):
-            out.write(picture.draw(n, n * 1000 // args.fps).tobytes())
-    with open(args.raw + ".s16", "wb") as out:
-        for first in range(0, int(args.seconds * SAMPLE_RATE), AUDIO_CHUNK):
-            out.write(sound.chunk(first).tobytes())
+# Of music. Below some 64 kbit/s Opus may take what is sent for speech, whose coder makes 5,600 Hz of a beep of 5,000 Hz (seen in 1 % of runs,
+# by libwebrtc's own receiver as well).
+SOUND_BITRATE = 96_000
 
 
 def say(event, **fields):
     print(json.dumps({"event": event, "at": round(time.time(), 3), **fields}), flush=True)
 
 
+class Outlet:
+    """One publication: its source, its track, the task that feeds it, and what was captured."""
+
+    def __init__(self, publisher, kind, codec, simulcast):
+        self.publisher, self.rtc, self.args = publisher, publisher.rtc, publisher.args
+        self.kind, self.codec, self.simulcast = kind, codec, simulcast
+        self.captured = []
+        self.rotation = 0
+        self.size_wanted = publisher.sizes.get(kind)
+        self.stats = None
+
+    @property
+    def participant(self):
+        return self.args.screen_participant if self.kind in "st" else self.args.participant
+
+    async def publish(self):
+        rtc, name = self.rtc, NAMES[self.kind]
+        options = rtc.TrackPublishOptions(source=getattr(rtc.TrackSource, SOURCES[self.kind]))
+        if self.kind in "vs":
+            self.source = rtc.VideoSource(*self.size_wanted, is_screencast=self.kind == "s")
+            self.track = rtc.LocalVideoTrack.create_video_track(name, self.source)
+            options.video_codec = getattr(rtc.VideoCodec, self.codec)
+            options.simulcast = self.simulcast
+            options.video_encoding.max_framerate = self.fps
+            options.video_encoding.max_bitrate = self.args.bitrate
+        else:
+            # No queue inside the SDK: a sample's capture time is then the moment it is handed over, on the same clock as the frames.
+            self.source = rtc.AudioSource(SAMPLE_RATE, 1, queue_size_ms=0)
+            self.track = rtc.LocalAudioTrack.create_audio_track(name, self.source)
+            options.red, options.dtx = not self.args.no_red, False
+            options.audio_encoding.max_bitrate = SOUND_BITRATE
+        self.publication = await self.publisher.room.local_participant.publish_track(self.track, options)
+        self.feeding = asyncio.create_task(self.feed())
+        say("published", kind=self.kind, sid=self.publication.sid)
+
+    @property
+    def fps(self):
+        return self.args.screen_fps if self.kind == "s" else self.args.fps
+
+    def count(self, n):
+        if self.captured and self.captured[-1][1] == n - 1:
+            self.captured[-1][1] = n
+        else:
+            self.captured.append([n, n])
+
+    async def feed(self):
+        await self.publisher.begun.wait()
+        await (self.video() if self.kind in "vs" else self.audio())
+
+    async def video(self):
+        rtc, fps, pace = self.rtc, self.fps, self.publisher.pace
+        picture = None
+        n = max(0, math.ceil(self.publisher.media_time() * fps))
+        while await pace(n / fps):
+            if picture is None or (picture.width, picture.height) != self.size_wanted:
+                picture = Picture(*self.size_wanted, fps, self.participant)
+            data = picture.draw(n, int(time.time() * 1000))
+            frame = rtc.VideoFrame(picture.width, picture.height, rtc.VideoBufferType.I420, data.data)
+            captured_us = int((self.publisher.t0 + n / fps) * 1_000_000)
+            # The protocol numbers the four rotations in steps of 90 degrees.
+            self.source.capture_frame(frame, timestamp_us=captured_us, rotation=self.rotation // 90)
+            self.count(n)
+            n += 1
+
+    async def audio(self):
+        import numpy as np
+
+        sound, frame = Sound(self.participant), self.rtc.AudioFrame.create(SAMPLE_RATE, 1, AUDIO_CHUNK)
+        samples = np.frombuffer(frame.data, dtype=np.int16)
+        begins = max(self.args.sound_after, self.publisher.media_time())
+        chunk = math.ceil(begins * SAMPLE_RATE / AUDIO_CHUNK)
+        while await self.publisher.pace(chunk * AUDIO_CHUNK / SAMPLE_RATE):
+            samples[:] = sound.chunk(chunk * AUDIO_CHUNK)
+            await self.source.capture_frame(frame)
+            self.count(chunk)
+            chunk += 1
+
+    async def read_stats(self):
+        """What its RTP streams have sent; the last word on it."""
+        layers = []
+        for stat in await self.track.get_stats():
+            if stat.WhichOneof("stats") != "outbound_rtp":
+                continue
+            sent, out = stat.outbound_rtp.sent, stat.outbound_rtp.outbound
+            layers.append({
+                "rid": out.rid, "width": out.frame_width, "height": out.frame_height, "framesSent": out.frames_sent,
+                "packetsSent": sent.packets_sent, "retransmittedPacketsSent": out.retransmitted_packets_sent, "bytesSent": sent.bytes_sent,
+                "keyFramesEncoded": out.key_frames_encoded, "encoder": out.encoder_implementation,
+            })
+        largest = max(layers, key=lambda layer: layer["width"], default={})
+        total = {key: sum(layer[key] for layer in layers) for key in ("packetsSent", "retransmittedPacketsSent", "bytesSent")}
+        self.stats = {
+            "kind": self.kind, "sid": self.publication.sid, "codec": self.codec if self.kind in "vs" else "opus", "captured": self.captured,
+            **{key: largest.get(key) for key in ("framesSent", "keyFramesEncoded", "encoder", "width", "height")}, **total, "layers": layers,
+        }
+
+    async def close(self, unpublish):
+        self.feeding.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self.feeding
+        # The encoder's queue and the pacer hold at most a few frames; they are on the wire after this.
+        await asyncio.sleep(self.args.linger)
+        await self.read_stats()
+        if unpublish:
+            await self.publisher.room.local_participant.unpublish_track(self.publication.sid)
+
+
 class Publisher:
     def __init__(self, args, rtc):
         self.args, self.rtc = args, rtc
-        width, height = args.size
-        self.picture, self.sound = Picture(width, height, args.fps, args.participant), Sound(args.participant)
-        self.video_source = rtc.VideoSource(width, height)
-        # No queue inside the SDK: a sample's capture time is then the moment it is handed over, on the same clock as the frames.
-        self.audio_source = rtc.AudioSource(SAMPLE_RATE, 1, queue_size_ms=0)
-        self.tracks = {}
-        self.captured = {"v": 0, "a": 0}
+        self.sizes = {"v": args.size, "s": args.screen_size}
+        self.outlets, self.ended = {}, []
         self.stop = asyncio.Event()
-        self.room = rtc.Room()
+        self.leaving = False
+        self.t0, self.begun = None, asyncio.Event()
 
-    async def publish(self, kind):
-        rtc, args = self.rtc, self.args
-        if kind == "v":
-            track = rtc.LocalVideoTrack.create_video_track("camera", self.video_source)
-            options = rtc.TrackPublishOptions(
-                source=rtc.TrackSource.SOURCE_CAMERA, video_codec=getattr(rtc.VideoCodec, args.codec), simulcast=args.simulcast)
-            options.video_encoding.max_framerate = args.fps
-            options.video_encoding.max_bitrate = args.bitrate
-        else:
-            track = rtc.LocalAudioTrack.create_audio_track("microphone", self.audio_source)
-            options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE, red=not args.no_red, dtx=False)
-        publication = await self.room.local_participant.publish_track(track, options)
-        self.tracks[kind] = (track, publication)
-        say("published", kind=kind, sid=publication.sid)
+    def media_time(self):
+        return time.monotonic() - self.t0
 
     async def pace(self, media_time):
         """Waits until this media time; false when the publisher stops first."""
@@ -151,31 +166,80 @@ class Publisher:
             await asyncio.sleep(wait)
         return not self.stop.is_set() and media_time < self.args.seconds
 
-    async def video(self):
-        rtc, fps = self.rtc, self.args.fps
-        width, height = self.args.size
-        n = 0
-        if self.args.video_after > 0:
-            n = int(np.ceil(self.args.video_after * fps))
-            await self.pace(n / fps)
-            await self.publish("v")
-            n = max(n, int((time.monotonic() - self.t0) * fps) + 1)
-        while await self.pace(n / fps):
-            data = self.picture.draw(n, int(time.time() * 1000))
-            frame = rtc.VideoFrame(width, height, rtc.VideoBufferType.I420, data.data)
-            self.video_source.capture_frame(frame, timestamp_us=int((self.t0 + n / fps) * 1_000_000))
-            self.captured["v"] += 1
-            n += 1
+    async def connect(self):
+        self.room = self.rtc.Room()
+        self.leaving = False
+        self.room.on("disconnected", self.disconnected)
+        options = self.rtc.RoomOptions(auto_subscribe=False)
+        if self.args.e2ee:
+            key = self.rtc.KeyProviderOptions(shared_key=self.args.e2ee.encode())
+            options.encryption = self.rtc.E2EEOptions(key_provider_options=key)
+        await self.room.connect(self.args.url, self.args.token, options)
+        say("connected")
 
-    async def audio(self):
-        frame = self.rtc.AudioFrame.create(SAMPLE_RATE, 1, AUDIO_CHUNK)
-        samples = np.frombuffer(frame.data, dtype=np.int16)
-        first = 0
-        while await self.pace(first / SAMPLE_RATE):
-            samples[:] = self.sound.chunk(first)
-            await self.audio_source.capture_frame(frame)
-            self.captured["a"] += 1
-            first += AUDIO_CHUNK
+    def disconnected(self, reason):
+        if not self.leaving:
+            say("disconnected", reason=str(reason))
+            self.stop.set()
+
+    async def publish(self, kind, codec=None, simulcast=None):
+        if kind in self.outlets:
+            raise ValueError("already published")
+        default = self.args.screen_codec if kind == "s" else self.args.codec
+        layered = self.args.simulcast and kind == "v" if simulcast is None else simulcast
+        outlet = Outlet(self, kind, codec or default, layered)
+        await outlet.publish()
+        self.outlets[kind] = outlet
+
+    async def close(self, kinds, unpublish):
+        outlets = [self.outlets.pop(kind) for kind in kinds]
+        await asyncio.gather(*(outlet.close(unpublish) for outlet in outlets))
+        self.ended += [outlet.stats for outlet in outlets]
+
+    async def leave(self):
+        self.published_before = {kind: (outlet.codec, outlet.simulcast) for kind, outlet in self.outlets.items()}
+        await self.close(list(self.outlets), unpublish=False)
+        self.leaving = True
+        await self.room.disconnect()
+
+    async def join(self):
+        await self.connect()
+        for kind, how in self.published_before.items():
+            await self.publish(kind, *how)
+
+    def resize(self, kind, size):
+        self.sizes[kind] = size_of(size)
+        if kind in self.outlets:
+            self.outlets[kind].size_wanted = self.sizes[kind]
+
+    async def obey(self, line):
+        words = line.split()
+        try:
+            match words:
+                case ["mute", kind]:
+                    self.outlets[kind].track.mute()
+                case ["unmute", kind]:
+                    self.outlets[kind].track.unmute()
+                case ["unpublish", kind]:
+                    await self.close([kind], unpublish=True)
+                case ["publish", kind, *options]:
+                    codec = next((word for word in options if word != "simulcast"), None)
+                    await self.publish(kind, codec, True if "simulcast" in options else None)
+                case ["size", kind, size]:
+                    self.resize(kind, size)
+                case ["rotate", kind, degrees]:
+                    self.outlets[kind].rotation = int(degrees)
+                case ["leave"]:
+                    await self.leave()
+                case ["join"]:
+                    await self.join()
+                case ["quit"]:
+                    self.stop.set()
+                case _:
+                    raise ValueError("unknown command")
+            say("command", words=words)
+        except Exception as error:  # the run goes on; the test sees the line
+            say("command_failed", words=words, error=repr(error))
 
     async def commands(self):
         loop, lines = asyncio.get_running_loop(), asyncio.Queue()
@@ -186,61 +250,40 @@ class Publisher:
 
         threading.Thread(target=read, daemon=True).start()
         while True:
-            words = (await lines.get()).split()
-            try:
-                match words:
-                    case ["mute", kind]:
-                        self.tracks[kind][0].mute()
-                    case ["unmute", kind]:
-                        self.tracks[kind][0].unmute()
-                    case ["unpublish", kind]:
-                        await self.room.local_participant.unpublish_track(self.tracks.pop(kind)[1].sid)
-                    case ["publish", kind]:
-                        await self.publish(kind)
-                    case ["quit"]:
-                        self.stop.set()
-                    case _:
-                        raise ValueError("unknown command")
-                say("command", words=words)
-            except Exception as error:  # the run goes on; the test sees the line
-                say("command_failed", words=words, error=repr(error))
+            await self.obey(await lines.get())
 
-    async def report(self):
-        fields = {}
-        for kind, (track, _) in self.tracks.items():
-            outbound = {"captured": self.captured[kind]}
-            for stat in await track.get_stats():
-                if stat.WhichOneof("stats") == "outbound_rtp":
-                    s = stat.outbound_rtp
-                    outbound["packetsSent"] = outbound.get("packetsSent", 0) + s.sent.packets_sent
-                    outbound["bytesSent"] = outbound.get("bytesSent", 0) + s.sent.bytes_sent
-                    if kind == "v":
-                        outbound["framesSent"] = outbound.get("framesSent", 0) + s.outbound.frames_sent
-                        outbound["keyFramesEncoded"] = outbound.get("keyFramesEncoded", 0) + s.outbound.key_frames_encoded
-                        outbound["encoder"] = s.outbound.encoder_implementation
-            fields[{"v": "video", "a": "audio"}[kind]] = outbound
-        say("frames_sent", **fields)
+    async def script(self):
+        for seconds, command in self.args.script:
+            if not await self.pace(seconds):
+                return
+            await self.obey(command)
+
+    async def until_the_end(self):
+        wait = self.t0 + self.args.seconds - time.monotonic()
+        try:
+            await asyncio.wait_for(self.stop.wait(), max(0, wait))
+        except asyncio.TimeoutError:
+            self.stop.set()
 
     async def run(self):
-        args = self.args
-        self.room.on("disconnected", lambda reason: (say("disconnected", reason=str(reason)), self.stop.set()))
-        await self.room.connect(args.url, args.token, self.rtc.RoomOptions(auto_subscribe=False))
-        say("connected")
-        if "v" in args.kinds and args.video_after == 0:
-            await self.publish("v")
-        if "a" in args.kinds:
-            await self.publish("a")
+        await self.connect()
+        # Pictures before sound: negotiating both takes longer than the first frame.
+        for kind in sorted(self.args.kinds, key="vsat".index):
+            if kind != "v" or self.args.video_after == 0:
+                await self.publish(kind)
         self.t0 = time.monotonic() + 0.05
+        self.begun.set()
         say("started", t0_unix_ms=int((time.time() + 0.05) * 1000))
-        commands = asyncio.create_task(self.commands())
-        media = [asyncio.create_task(job()) for kind, job in (("v", self.video), ("a", self.audio)) if kind in args.kinds]
-        await asyncio.gather(*media)
-        # The encoder's queue and the pacer hold at most a few frames; they are on the wire after this.
-        await asyncio.sleep(args.linger)
-        await self.report()
-        commands.cancel()
+        orders = [asyncio.create_task(self.commands()), asyncio.create_task(self.script())]
+        await self.until_the_end()
+        for order in orders:
+            order.cancel()
+        if self.outlets:
+            await self.close(list(self.outlets), unpublish=False)
+        say("frames_sent", publications=self.ended)
+        self.leaving = True
         await self.room.disconnect()
-        say("done", captured=self.captured)
+        say("done")
 
 
 def join_token(args):
@@ -254,6 +297,22 @@ def join_token(args):
     return (signed + b"." + part(hmac.digest(args.api_secret.encode(), signed, "sha256"))).decode()
 
 
+def size_of(text):
+    width, height = map(int, text.split("x"))
+    return width, height
+
+
+def kinds_of(text):
+    if set(text) - set(SOURCES):
+        raise ValueError(text)
+    return text
+
+
+def script_of(text):
+    steps = (step.split(maxsplit=1) for step in text.split(";") if step.strip())
+    return [(float(seconds), command) for seconds, command in steps]
+
+
 def parse():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--url", default="ws://127.0.0.1:7880")
@@ -263,21 +322,31 @@ def parse():
     p.add_argument("--room", default="room")
     p.add_argument("--identity", default="publisher")
     p.add_argument("--participant", type=int, default=0, help="id in the block code, 0-255")
-    p.add_argument("--size", default="640x360", type=lambda s: tuple(map(int, s.split("x"))))
+    p.add_argument("--size", default="640x360", type=size_of)
     p.add_argument("--fps", type=int, default=15)
-    p.add_argument("--codec", default="H264", choices=["H264", "VP8", "VP9", "AV1"])
+    codecs = ["H264", "VP8", "VP9", "AV1"]
+    p.add_argument("--codec", default="H264", choices=codecs)
     p.add_argument("--bitrate", type=int, default=800_000)
     p.add_argument("--seconds", type=float, default=20)
-    p.add_argument("--kinds", default="av", choices=["av", "a", "v"])
+    p.add_argument("--kinds", default="av", type=kinds_of, help="any of v, a, s, t, published at the start; empty: nothing")
     p.add_argument("--video-after", type=float, default=0, help="the camera is published this many seconds after the sound began")
+    p.add_argument("--sound-after", type=float, default=0, help="sound is captured from here on, published at once")
+    p.add_argument("--screen-participant", type=int, default=17, help="id in the block code of the shared screen and its sound")
+    p.add_argument("--screen-size", default="1280x720", type=size_of)
+    p.add_argument("--screen-fps", type=int, default=5)
+    p.add_argument("--screen-codec", default="H264", choices=codecs)
+    p.add_argument("--script", default=[], type=script_of, help='"SECONDS COMMAND; …"')
     p.add_argument("--linger", type=float, default=0.5, help="seconds between the last frame and leaving")
-    p.add_argument("--simulcast", action="store_true")
+    p.add_argument("--simulcast", action="store_true", help="the camera in several sizes")
     p.add_argument("--no-red", action="store_true")
+    p.add_argument("--e2ee", metavar="KEY", help="encrypt end to end with this shared key")
     p.add_argument("--raw", metavar="PREFIX", help="write PREFIX.yuv and PREFIX.s16 instead of joining a room")
     return p.parse_args()
 
 
 async def publish(args, rtc):
+    if args.video_after > 0 and "v" in args.kinds:
+        args.script = sorted([*args.script, (args.video_after, "publish v")])
     # The SDK binds its objects to the loop that runs when they are made.
     await Publisher(args, rtc).run()
 
@@ -285,11 +354,14 @@ async def publish(args, rtc):
 def main():
     args = parse()
     if args.raw:
-        return write_raw(args)
+        return write_raw(args.raw, args.size, args.fps, args.participant, args.seconds)
     from livekit import rtc
 
     args.token = args.token or join_token(args)
     asyncio.run(publish(args, rtc))
+    # The SDK's native threads may abort while the interpreter is taken down under them; everything is said and left by now.
+    sys.stdout.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":

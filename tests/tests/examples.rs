@@ -5,6 +5,7 @@ use recording_crds::status::Phase;
 use recording_tests::analyser::content;
 use recording_tests::analyser::playlist::Playlist;
 use recording_tests::harness::livekit::LiveKit;
+use recording_tests::harness::process::wait_until;
 use recording_tests::harness::s3::S3;
 use recording_tests::harness::workspace;
 use recording_tests::local::{Ended, Local, publisher};
@@ -20,6 +21,12 @@ fn example(name: &str) -> Result<String> {
 /// Shorter idle time than a person would want, so that the test ends soon.
 fn impatient(manifest: &str) -> String {
     manifest.replace("idleTimeoutSeconds: 30", "idleTimeoutSeconds: 5").replace("mode: Individual\n", "mode: Individual\n  IDLE")
+}
+
+/// The keys of a server in place of the example's.
+fn with_keys(manifest: &str, name: &str, s3: &S3) -> String {
+    let id = manifest.replace(&format!("AWS_ACCESS_KEY_ID: {name}"), &format!("AWS_ACCESS_KEY_ID: {}", s3.access_key()));
+    id.replace(&format!("AWS_SECRET_ACCESS_KEY: {name}"), &format!("AWS_SECRET_ACCESS_KEY: {}", s3.secret_key()))
 }
 
 #[test]
@@ -41,15 +48,38 @@ fn livekit_s3() -> Result<()> {
         .replace("ws://127.0.0.1:7880", &livekit.url())
         .replace("http://127.0.0.1:9000", &s3.endpoint())
         .replace("LIVEKIT_API_KEY: devkey", &format!("LIVEKIT_API_KEY: {}", livekit.api_key()))
-        .replace("secretsecretsecretsecretsecretsecret", livekit.api_secret())
-        .replace("AWS_ACCESS_KEY_ID: minioadmin", &format!("AWS_ACCESS_KEY_ID: {}", s3.access_key()))
-        .replace("AWS_SECRET_ACCESS_KEY: minioadmin", &format!("AWS_SECRET_ACCESS_KEY: {}", s3.secret_key()));
-    let recording = Local::start(&manifest, &[])?;
+        .replace("secretsecretsecretsecretsecretsecret", livekit.api_secret());
+    let recording = Local::start(&with_keys(&manifest, "minioadmin", &s3), &[])?;
     let _alice = publisher(&livekit, "daily-standup", "alice", 1, &["--seconds", "6"])?;
     completed(&recording.wait(LIMIT)?)?;
     let keys = s3.list("recordings")?;
     ensure!(keys.iter().all(|key| key.starts_with("acme/standups/")), "{keys:?}");
     ensure!(keys.iter().any(|key| key.ends_with("__uid_s_alice__uid_e_av.m3u8")), "{keys:?}");
+    Ok(())
+}
+
+#[test]
+fn backup_storage() -> Result<()> {
+    let (livekit, s3, spare) = (LiveKit::start()?, S3::start()?, S3::start()?);
+    spare.create_bucket("recordings-backup")?;
+    let manifest = impatient(&example("backup-storage.yaml")?)
+        .replace("\n  IDLE", "\n")
+        .replace("ws://127.0.0.1:7880", &livekit.url())
+        .replace("http://127.0.0.1:9000", &s3.endpoint())
+        .replace("LIVEKIT_API_KEY: devkey", &format!("LIVEKIT_API_KEY: {}", livekit.api_key()))
+        .replace("secretsecretsecretsecretsecretsecret", livekit.api_secret())
+        .replace("http://127.0.0.1:9001", &spare.endpoint());
+    let manifest = with_keys(&with_keys(&manifest, "minioadmin", &s3), "spareadmin", &spare);
+    let recording = Local::start(&manifest, &[])?;
+    let _alice = publisher(&livekit, "town-hall", "alice", 1, &["--seconds", "6"])?;
+    let is_spare = || spare.list("recordings-backup").ok().filter(|keys| keys.iter().any(|key| key.ends_with(".ts")));
+    wait_until("a segment in the backup", LIMIT, is_spare)?;
+    // What was missing all the time.
+    s3.create_bucket("recordings")?;
+    completed(&recording.wait(LIMIT)?)?;
+    let keys = s3.list("recordings")?;
+    ensure!(keys.iter().any(|key| key.ends_with("__uid_s_alice__uid_e_av.m3u8")), "{keys:?}");
+    ensure!(spare.list("recordings-backup")?.is_empty(), "all was moved");
     Ok(())
 }
 
@@ -88,6 +118,27 @@ fn livekit_audio_only() -> Result<()> {
     let audio = content::audio(&Playlist::read(&found[0])?, &[1])?;
     let heard = audio.voices[&1].tone.iter().filter(|share| **share > 0.5).count();
     ensure!(heard >= 6, "8 s of tone: {:?}", audio.voices[&1].tone);
+    Ok(())
+}
+
+#[test]
+fn subscription() -> Result<()> {
+    let livekit = LiveKit::start()?;
+    let (media, secret) = (tempfile::tempdir()?, tempfile::tempdir()?);
+    std::fs::write(secret.path().join("LIVEKIT_API_KEY"), livekit.api_key())?;
+    std::fs::write(secret.path().join("LIVEKIT_API_SECRET"), livekit.api_secret())?;
+    let manifest = impatient(&example("subscription.yaml")?)
+        .replace("\n  IDLE", "\n  idleTimeoutSeconds: 5\n")
+        .replace("ws://127.0.0.1:7880", &livekit.url());
+    let flags = [format!("livekit={}", text(secret.path())), format!("recordings={}", text(media.path()))];
+    let recording = Local::start(&manifest, &["--secret", &flags[0], "--volume", &flags[1]])?;
+    let _people = [
+        publisher(&livekit, "panel", "alice", 1, &["--seconds", "8"])?,
+        publisher(&livekit, "panel", "interpreter", 5, &["--seconds", "8"])?,
+    ];
+    completed(&recording.wait(LIMIT)?)?;
+    let found = playlists(media.path())?;
+    ensure!(found.len() == 1 && text(&found[0]).ends_with("__uid_s_alice__uid_e_av.m3u8"), "{found:?}");
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use super::Context;
 use crate::apply;
 use crate::filled::Filled;
+use crate::seen::belongs_to;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::reflector::Store;
 use kube::{Api, ResourceExt};
@@ -39,5 +40,5 @@ pub(super) async fn run(context: Arc<Context>, recordings: Store<Recording>, fil
 fn is_orphan(pod: &Pod, owners: &HashSet<String>) -> bool {
     pod.metadata.deletion_timestamp.is_some()
         && pod.finalizers().iter().any(|f| f == labels::RESULT)
-        && !pod.owner_references().iter().any(|owner| owners.contains(&owner.uid))
+        && !owners.iter().any(|uid| belongs_to(pod, uid))
 }

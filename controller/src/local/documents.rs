@@ -9,19 +9,19 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Key -> content, as in a Secret or ConfigMap.
-pub(super) type Entries = BTreeMap<String, Vec<u8>>;
+pub(crate) type Entries = BTreeMap<String, Vec<u8>>;
 
 /// The documents of one or more manifest files.
-#[derive(Debug)]
-pub(super) struct Documents {
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Documents {
     /// As written: it is checked against the schema before anything is made of it.
-    pub(super) recording: Value,
+    pub(crate) recording: Value,
     pub(super) secrets: BTreeMap<String, Entries>,
     pub(super) config_maps: BTreeMap<String, Entries>,
 }
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum DocumentError {
+pub(crate) enum DocumentError {
     #[error("failed to read {path}: {source}; give the path of a manifest, or - for standard input")]
     Read { path: PathBuf, source: std::io::Error },
     #[error("failed to parse {path} as YAML: {source}")]
@@ -36,11 +36,18 @@ pub(super) enum DocumentError {
 
 /// Reads all files, in order.
 pub(super) fn load(paths: &[PathBuf]) -> Result<Documents, DocumentError> {
+    let text = |path: &PathBuf| read(path).map_err(|source| DocumentError::Read { path: path.clone(), source });
+    let files = paths.iter().map(|path| Ok((path.clone(), text(path)?))).collect::<Result<Vec<_>, DocumentError>>()?;
+    of_texts(&files)
+}
+
+/// What the files hold, by their paths.
+pub(crate) fn of_texts(files: &[(PathBuf, String)]) -> Result<Documents, DocumentError> {
     let mut recordings = Vec::new();
     let mut secrets = BTreeMap::new();
     let mut config_maps = BTreeMap::new();
-    for path in paths {
-        for (number, value) in parse(path)?.into_iter().enumerate() {
+    for (path, text) in files {
+        for (number, value) in parse(path, text)?.into_iter().enumerate() {
             let wrong = |message: String| DocumentError::Document { path: path.clone(), number: number + 1, message };
             match value.get("kind").and_then(Value::as_str) {
                 Some("Recording") => recordings.push(value),
@@ -57,7 +64,7 @@ pub(super) fn load(paths: &[PathBuf]) -> Result<Documents, DocumentError> {
             }
         }
     }
-    let names = paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
+    let names = files.iter().map(|(path, _)| path.display().to_string()).collect::<Vec<_>>().join(", ");
     match (recordings.pop(), recordings.is_empty()) {
         (Some(recording), true) => Ok(Documents { recording, secrets, config_maps }),
         (None, _) => Err(DocumentError::NoRecording(names)),
@@ -65,9 +72,8 @@ pub(super) fn load(paths: &[PathBuf]) -> Result<Documents, DocumentError> {
     }
 }
 
-fn parse(path: &Path) -> Result<Vec<Value>, DocumentError> {
-    let text = read(path).map_err(|source| DocumentError::Read { path: path.to_owned(), source })?;
-    serde_yaml::Deserializer::from_str(&text)
+fn parse(path: &Path, text: &str) -> Result<Vec<Value>, DocumentError> {
+    serde_yaml::Deserializer::from_str(text)
         .map(Value::deserialize)
         .filter(|value| !matches!(value, Ok(Value::Null)))
         .collect::<Result<_, _>>()

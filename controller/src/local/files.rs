@@ -55,47 +55,95 @@ pub(super) fn materialise(
     for source in &v.files {
         files.insert(source.role.to_owned(), write(state, source.role, sources.entries(source)?)?);
     }
-    if let Some(claim) = &v.claim {
-        files.insert(roles::STORAGE.to_owned(), folder_for_media(sources.folder(claim)?)?);
+    let claims = [
+        (roles::STORAGE, &v.claim, "spec.storage.volume.claimName"),
+        (roles::BACKUP, &v.backup_claim, "spec.backupStorage.volume.claimName"),
+    ];
+    for (role, claim, field) in claims {
+        if let Some(claim) = claim {
+            files.insert(role.to_owned(), folder_for_media(sources.folder(claim, field)?)?);
+        }
     }
     Ok(files)
+}
+
+/// Writes what has changed since; the recorder reads the old or the new content, never a part.
+pub(super) fn refresh(v: &ValidatedRecording, sources: &Sources<'_>, state: &StateFolder) -> Result<(), FileError> {
+    for source in &v.files {
+        for (key, content) in sources.entries(source)? {
+            let path = state.role(source.role).join(key);
+            if std::fs::read(&path).is_ok_and(|there| there == content) {
+                continue;
+            }
+            state.replace_private(&path, &content).map_err(|source| FileError::Write { path, source })?;
+        }
+    }
+    Ok(())
 }
 
 /// Keys that a Secret used as a whole must have.
 fn required_keys(role: &str) -> &'static [&'static str] {
     match role {
         roles::API_KEY => &[roles::LIVEKIT_API_KEY, roles::LIVEKIT_API_SECRET],
-        roles::S3_CREDENTIALS => &["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"],
+        roles::S3_CREDENTIALS | roles::BACKUP_CREDENTIALS => &["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"],
         _ => &[],
     }
 }
 
+/// The entries that the role's folder holds, under the names it gives them.
+fn selected(source: &Source, mut entries: Entries) -> Result<Entries, FileError> {
+    let (kind, _) = words(source.kind);
+    let lacks = |key: &str| FileError::Missing { field: source.field, message: format!("{kind} {} lacks {key}", source.name) };
+    if let Some((key, file)) = &source.key {
+        let content = entries.remove(key).ok_or_else(|| lacks(key))?;
+        return Ok(Entries::from([((*file).to_owned(), content)]));
+    }
+    match required_keys(source.role).iter().find(|key| !entries.contains_key(**key)) {
+        Some(key) => Err(lacks(key)),
+        None => Ok(entries),
+    }
+}
+
+/// The kind's name, and the flag that gives one.
+fn words(kind: SourceKind) -> (&'static str, &'static str) {
+    match kind {
+        SourceKind::Secret => ("Secret", "--secret"),
+        SourceKind::ConfigMap => ("ConfigMap", "--configmap"),
+    }
+}
+
 impl Sources<'_> {
+    /// A flag wins over a document: it is the more deliberate of the two.
     fn entries(&self, source: &Source) -> Result<Entries, FileError> {
-        let (kind, flag, folders) = match source.kind {
-            SourceKind::Secret => ("Secret", "--secret", self.secrets),
-            SourceKind::ConfigMap => ("ConfigMap", "--configmap", self.config_maps),
-        };
+        let ((kind, flag), name) = (words(source.kind), &source.name);
+        let missing = |message| FileError::Missing { field: source.field, message };
+        if let Some(named) = self.named(source) {
+            let entries = documents::from_folder(&named.folder);
+            let unreadable = |e| missing(format!("failed to read {flag} {name}={}: {e}", named.folder.display()));
+            return selected(source, entries.map_err(unreadable)?);
+        }
         let given = self.documents.and_then(|d| match source.kind {
-            SourceKind::Secret => d.secrets.get(&source.name),
-            SourceKind::ConfigMap => d.config_maps.get(&source.name),
+            SourceKind::Secret => d.secrets.get(name),
+            SourceKind::ConfigMap => d.config_maps.get(name),
         });
-        let mut entries = find(kind, flag, &source.name, folders, given, source.field)?;
-        let lacks = |key: &str| FileError::Missing { field: source.field, message: format!("{kind} {} lacks {key}", source.name) };
-        if let Some((key, file)) = &source.key {
-            let content = entries.remove(key).ok_or_else(|| lacks(key))?;
-            return Ok(Entries::from([((*file).to_owned(), content)]));
-        }
-        match required_keys(source.role).iter().find(|key| !entries.contains_key(**key)) {
-            Some(key) => Err(lacks(key)),
-            None => Ok(entries),
-        }
+        let nowhere = format!(
+            "there is no {kind} {name} here: put it into the file as another document, or give its keys as files with {flag} {name}=DIR"
+        );
+        selected(source, given.cloned().ok_or_else(|| missing(nowhere))?)
     }
 
-    fn folder(&self, claim: &str) -> Result<&Path, FileError> {
+    fn named(&self, source: &Source) -> Option<&NamedFolder> {
+        let folders = match source.kind {
+            SourceKind::Secret => self.secrets,
+            SourceKind::ConfigMap => self.config_maps,
+        };
+        folders.iter().find(|named| named.name == source.name)
+    }
+
+    fn folder(&self, claim: &str, field: &'static str) -> Result<&Path, FileError> {
         let named = self.volumes.iter().find(|v| v.name == claim).map(|v| v.folder.as_path());
         self.output.or(named).ok_or_else(|| FileError::Missing {
-            field: "spec.storage.volume.claimName",
+            field,
             message: format!(
                 "there is no claim {claim} here: give a folder for it with --volume {claim}=DIR, or store elsewhere with --output DIR"
             ),
@@ -103,29 +151,7 @@ impl Sources<'_> {
     }
 }
 
-/// A flag wins over a document: it is the more deliberate of the two.
-fn find(
-    kind: &str,
-    flag: &str,
-    name: &str,
-    folders: &[NamedFolder],
-    given: Option<&Entries>,
-    field: &'static str,
-) -> Result<Entries, FileError> {
-    let missing = |message| FileError::Missing { field, message };
-    if let Some(named) = folders.iter().find(|f| f.name == name) {
-        return documents::from_folder(&named.folder)
-            .map_err(|e| missing(format!("failed to read {flag} {name}={}: {e}", named.folder.display())));
-    }
-    given.cloned().ok_or_else(|| {
-        missing(format!(
-            "there is no {kind} {name} here: put it into the file as another document, or give its keys as files with {flag} {name}=DIR"
-        ))
-    })
-}
-
 fn write(state: &StateFolder, role: &str, entries: Entries) -> Result<PathBuf, FileError> {
-    use std::os::unix::fs::OpenOptionsExt;
     let folder = state.role(role);
     let failed = |path: &Path| {
         let path = path.to_owned();
@@ -134,8 +160,7 @@ fn write(state: &StateFolder, role: &str, entries: Entries) -> Result<PathBuf, F
     std::fs::create_dir_all(&folder).map_err(failed(&folder))?;
     for (key, content) in entries {
         let path = folder.join(key);
-        let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
-        file.and_then(|mut file| std::io::Write::write_all(&mut file, &content)).map_err(failed(&path))?;
+        state.replace_private(&path, &content).map_err(failed(&path))?;
     }
     Ok(folder)
 }
@@ -197,6 +222,26 @@ mod tests {
         let error =
             materialise(&spec(LIVEKIT), &Sources { secrets: &secrets, ..Sources::default() }, &state).expect_err("no claim").to_string();
         assert!(error.contains("--volume c=DIR") && error.contains("--output"), "{error}");
+    }
+
+    #[test]
+    fn a_changed_secret_is_written_again_and_half_a_one_is_not() {
+        let (folder, state) = state();
+        let source = folder.path().join("source");
+        std::fs::create_dir(&source).expect("made");
+        std::fs::write(source.join("jwt"), "old").expect("written");
+        let secrets = [NamedFolder { name: "t".into(), folder: source.clone() }];
+        let (v, sources) = (spec(LIVEKIT), Sources { secrets: &secrets, ..Sources::default() });
+        std::fs::create_dir_all(state.role(roles::TOKEN)).expect("made");
+        let token = state.role(roles::TOKEN).join(roles::TOKEN_KEY);
+        std::fs::write(&token, "old").expect("written");
+        std::fs::write(source.join("jwt"), "new").expect("written");
+        let only_token = ValidatedRecording { files: v.files.iter().filter(|f| f.role == roles::TOKEN).cloned().collect(), ..v };
+        refresh(&only_token, &sources, &state).expect("written");
+        assert_eq!(std::fs::read(&token).expect("there"), b"new");
+        std::fs::remove_file(source.join("jwt")).expect("removed");
+        refresh(&only_token, &sources, &state).expect_err("a key is missing");
+        assert_eq!(std::fs::read(&token).expect("still there"), b"new");
     }
 
     #[test]

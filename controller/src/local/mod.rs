@@ -1,28 +1,31 @@
 //! Local mode: one manifest without a cluster. The same checks, job, and status code as in a cluster; a process in place of a pod.
 
 mod display;
-mod documents;
+pub(crate) mod documents;
 mod files;
 mod process;
 mod session;
+mod watch;
 
 use crate::manifest;
 use crate::validate::{self, ValidatedRecording};
 use display::Format;
-use files::{NamedFolder, Sources};
+use files::NamedFolder;
 use k8s_openapi::jiff::Timestamp;
 use process::StateFolder;
 use recording_crds::recording::{Storage, VolumeStorage};
 use recording_crds::{Recording, exit};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use watch::{Inputs, Watched};
 
-/// The claim that `--output` puts in place of the spec's storage.
+/// The claim that `--output` puts in place of the spec's storages.
 const OUTPUT_CLAIM: &str = "output";
 
 /// Run one Recording manifest on this machine, without a cluster.
 ///
-/// Secrets and ConfigMaps may stand in the same file as further documents. The first Ctrl-C stops in good order, the second aborts.
+/// Secrets and ConfigMaps may stand in the same file as further documents. The files are read again while it runs: what is saved is in force
+/// like what is applied in a cluster. The first Ctrl-C stops in good order, the second aborts.
 /// Exit status: 0 Completed, 1 Failed, 2 manifest or usage refused, 130 aborted (the spool is kept).
 #[derive(Debug, clap::Args)]
 pub struct LocalArgs {
@@ -73,6 +76,7 @@ struct Prepared {
     files: std::collections::BTreeMap<String, PathBuf>,
     state: StateFolder,
     recorder: PathBuf,
+    watched: Watched,
 }
 
 pub fn execute(args: LocalArgs) -> ExitCode {
@@ -107,25 +111,31 @@ fn prepare(args: &LocalArgs) -> Result<Prepared, Refused> {
     }
     let mut recording: Recording = serde_json::from_value(manifest::with_defaults(&documents.recording))?;
     complete(&mut recording, args.resume.as_deref())?;
-    if args.output.is_some() {
-        let volume = VolumeStorage { claim_name: OUTPUT_CLAIM.into(), sub_path: None };
-        recording.spec.storage = Storage { s3: None, volume: Some(volume) };
-    }
+    local_storage(&mut recording, args.output.is_some());
     let recorder = process::find_recorder(args.recorder.as_deref()).map_err(|message| Refused(vec![message]))?;
     let validated = validate::validate(&recording, Timestamp::now())?;
     let state = StateFolder::create(&validated.recording_id)?;
-    let sources = Sources {
-        documents: Some(&documents),
-        secrets: &args.secret,
-        config_maps: &args.config_map,
-        volumes: &args.volume,
-        output: args.output.as_deref(),
+    let inputs = Inputs {
+        manifests: args.filename.clone(),
+        secrets: args.secret.clone(),
+        config_maps: args.config_map.clone(),
+        volumes: args.volume.clone(),
+        output: args.output.clone(),
     };
-    let files = files::materialise(&validated, &sources, &state);
+    let files = files::materialise(&validated, &inputs.sources(&documents), &state);
     if files.is_err() && args.resume.is_none() {
         state.clone().remove()?;
     }
-    Ok(Prepared { recording, validated, files: files?, state, recorder })
+    Ok(Prepared { recording, validated, files: files?, state, recorder, watched: Watched::new(inputs, documents) })
+}
+
+/// `--output` in place of the spec's storage and backupStorage.
+fn local_storage(recording: &mut Recording, output: bool) {
+    if output {
+        let volume = VolumeStorage { claim_name: OUTPUT_CLAIM.into(), sub_path: None };
+        recording.spec.storage = Storage { s3: None, volume: Some(volume) };
+        recording.spec.backup_storage = None;
+    }
 }
 
 /// What an API server would have filled in.

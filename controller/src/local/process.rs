@@ -56,6 +56,15 @@ impl StateFolder {
         std::fs::rename(&temporary, path)
     }
 
+    /// The same for a file that only its owner may read.
+    pub(super) fn replace_private(&self, path: &Path, content: &[u8]) -> std::io::Result<()> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let temporary = path.with_extension("new");
+        let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        std::io::Write::write_all(&mut file, content)?;
+        std::fs::rename(&temporary, path)
+    }
+
     /// Secrets are needed only while the recorder runs.
     pub(super) fn forget_secrets(&self) {
         // A folder that was never made is as good as one that is gone.

@@ -1,8 +1,8 @@
 //! One local recording from start to end: keep the recorder running, fold its reports into the status, carry orders to it.
 
-use super::Prepared;
 use super::display::{self, Display, Format};
 use super::process::{self, Ended, MAX_CRASHES, RESTART_BACKOFF};
+use super::{Prepared, Refused};
 use crate::validate::Order;
 use crate::{job, reports, status};
 use k8s_openapi::jiff::Timestamp;
@@ -22,12 +22,16 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 const REPORT_WAIT: Duration = Duration::from_secs(5);
 /// Between questions while the recorder does not listen yet.
 const REPORT_RETRY: Duration = Duration::from_millis(100);
+/// How late a saved manifest may be noticed.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What ends a run of the recorder, or interrupts the waiting for it.
 enum Event {
     Report(Box<Report>),
     Exited(std::io::Result<std::process::ExitStatus>),
     Interrupt,
+    /// Time to read the manifest's files again.
+    Look,
 }
 
 struct Session {
@@ -68,6 +72,7 @@ pub(super) async fn run(prepared: Prepared, follow: bool, format: Format) -> i32
         Err(Aborted::Interrupted) => session.aborted(),
         Err(Aborted::Failed(message)) => {
             session.display.finish();
+            session.prepared.state.forget_secrets();
             eprintln!("error: {message}");
             exit::LOCAL_FAILED
         }
@@ -105,19 +110,25 @@ impl Session {
     /// Until the recorder exits: its reports and our signals.
     async fn watch(&mut self, mut child: Child, address: SocketAddr) -> Result<Ended, Aborted> {
         let mut version = 0;
+        let mut look = tokio::time::interval(LOOK_INTERVAL);
+        // Asked once and waited for through everything else that happens.
+        let mut report = Box::pin(next_report(address, version));
         loop {
             let event = tokio::select! {
                 exited = child.wait() => Event::Exited(exited),
-                report = next_report(address, version) => Event::Report(Box::new(report)),
+                report = &mut report => Event::Report(Box::new(report)),
                 _ = self.interrupts.recv() => Event::Interrupt,
                 _ = self.terminations.recv() => Event::Interrupt,
+                _ = look.tick() => Event::Look,
             };
             match event {
                 Event::Exited(status) => return Ok(Ended::from(status?)),
-                Event::Report(report) => {
-                    version = report.version;
-                    self.fold(Some(&report));
+                Event::Report(news) => {
+                    version = news.version;
+                    self.fold(Some(&news));
+                    report.set(next_report(address, version));
                 }
+                Event::Look => self.look()?,
                 Event::Interrupt if self.stopping => {
                     child.kill().await?;
                     return Err(Aborted::Interrupted);
@@ -131,11 +142,29 @@ impl Session {
         }
     }
 
+    /// What was saved since is in force from now on, or is refused and said so.
+    fn look(&mut self) -> std::io::Result<()> {
+        let Prepared { recording, validated, state, watched, .. } = &mut self.prepared;
+        match watched.look(recording, validated, state) {
+            None => Ok(()),
+            Some(Ok((new, valid))) => {
+                (*recording, *validated) = (new, valid);
+                self.display.say("The manifest has changed; what it says now is in force.");
+                self.write_job()
+            }
+            Some(Err(Refused(messages))) => {
+                self.display.say(&format!("The manifest has changed and is refused, the former stays in force: {}", messages.join("; ")));
+                Ok(())
+            }
+        }
+    }
+
     fn write_job(&mut self) -> std::io::Result<()> {
         if self.stopping {
             let validated = &mut self.prepared.validated;
             validated.order = Order { state: JobState::Stopped, reason: Some(StopReason::StopRequested) };
             validated.generation += 1;
+            self.prepared.recording.metadata.generation = Some(validated.generation);
         }
         let job = job::build(&self.prepared.validated, 1, JobKind::Record, self.prepared.files.clone());
         self.prepared.state.replace(&self.prepared.state.job(), job.to_text().as_bytes())
@@ -186,6 +215,9 @@ impl Session {
             eprintln!("{line}");
         }
         if self.status.phase != Some(Phase::Completed) {
+            if self.status.progress.as_ref().is_some_and(|p| p.uploaded_files + p.backup_files < p.recorded_files) {
+                eprintln!("What could not be stored is kept in {}", self.prepared.state.spool().display());
+            }
             eprintln!("Log of the recorder: {}", self.prepared.state.log().display());
             self.prepared.state.forget_secrets();
             return exit::LOCAL_FAILED;

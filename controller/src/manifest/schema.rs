@@ -15,37 +15,26 @@ pub(super) fn structural_problems(open_api: &Value, manifest: &Value) -> Vec<Pro
     validator.iter_errors(manifest).map(|error| said(&error)).collect()
 }
 
-/// OpenAPI v3 as JSON Schema: `nullable` becomes a type, integers of a format get that format's range.
+/// OpenAPI v3 as JSON Schema: a list that is a set has unique items.
 fn json_schema(node: &Value) -> Value {
     match node {
         Value::Object(fields) => {
             let mut out: Map<String, Value> = fields
                 .iter()
-                .filter(|(key, _)| !key.starts_with("x-kubernetes-") && !matches!(key.as_str(), "nullable" | "format" | "default"))
+                .filter(|(key, _)| !key.starts_with("x-kubernetes-") && !matches!(key.as_str(), "format" | "default"))
                 .map(|(key, value)| (key.clone(), if key == "enum" { value.clone() } else { json_schema(value) }))
                 .collect();
             // A property may itself be called `properties`, `format` or `default`: these maps are copied by name.
             if let Some(Value::Object(properties)) = fields.get("properties") {
                 out.insert("properties".into(), properties.iter().map(|(k, v)| (k.clone(), json_schema(v))).collect::<Map<_, _>>().into());
             }
-            if fields.get("nullable") == Some(&Value::Bool(true)) {
-                allow_null(&mut out);
+            if fields.get("x-kubernetes-list-type").and_then(Value::as_str) == Some("set") {
+                out.insert("uniqueItems".into(), Value::Bool(true));
             }
             Value::Object(out)
         }
         Value::Array(items) => items.iter().map(json_schema).collect(),
         other => other.clone(),
-    }
-}
-
-fn allow_null(schema: &mut Map<String, Value>) {
-    if let Some(Value::String(kind)) = schema.get("type").cloned() {
-        schema.insert("type".into(), serde_json::json!([kind, "null"]));
-    }
-    if let Some(Value::Array(allowed)) = schema.get_mut("enum")
-        && !allowed.contains(&Value::Null)
-    {
-        allowed.push(Value::Null);
     }
 }
 
@@ -64,6 +53,7 @@ fn said(error: &jsonschema::ValidationError<'_>) -> Problem {
         Kind::MaxLength { limit } => format!("too long; at most {limit} characters"),
         Kind::MinItems { limit } => format!("too few entries; at least {limit}"),
         Kind::MaxItems { limit } => format!("too many entries; at most {limit}"),
+        Kind::UniqueItems => "duplicate value; each entry may be there once".into(),
         Kind::MaxProperties { limit } => format!("too many keys; at most {limit}"),
         Kind::Pattern { pattern } => format!("{seen} does not have the form {pattern}"),
         Kind::Type { kind: TypeKind::Single(wanted) } => format!("{} given where {wanted} is expected", kind_of(seen)),

@@ -18,6 +18,7 @@ pub(super) struct Gauges {
     phase: IntGaugeVec,
     backlog: IntGaugeVec,
     gap: IntGaugeVec,
+    attempt: IntGaugeVec,
     degraded: IntGaugeVec,
     /// Two pages at once would read each other's halves.
     filling: Arc<Mutex<()>>,
@@ -32,18 +33,23 @@ impl Gauges {
             phase: gauge("recording_phase", "1 for the phase a live recording is in", &["namespace", "name", "phase"])?,
             backlog: gauge("recording_backlog_seconds", "Media that waits for storage", &object)?,
             gap: gauge("recording_gap_seconds", "Length of all gaps", &object)?,
+            attempt: gauge("recording_attempt", "Number of the recorder pod, from 1", &object)?,
             degraded: gauge("recording_degraded", "1 while the condition Degraded is True", &["namespace", "name", "reason"])?,
             filling: Arc::default(),
         };
-        for all in [&gauges.recordings, &gauges.report_age, &gauges.phase, &gauges.backlog, &gauges.gap, &gauges.degraded] {
+        for all in gauges.all() {
             registry.register(Box::new(all.clone()))?;
         }
         Ok(gauges)
     }
 
+    fn all(&self) -> [&IntGaugeVec; 7] {
+        [&self.recordings, &self.report_age, &self.phase, &self.backlog, &self.gap, &self.attempt, &self.degraded]
+    }
+
     pub(super) fn fill(&self, recordings: &[Arc<Recording>], now: Timestamp) {
         let _alone = self.filling.lock().unwrap_or_else(PoisonError::into_inner);
-        for all in [&self.recordings, &self.report_age, &self.phase, &self.backlog, &self.gap, &self.degraded] {
+        for all in self.all() {
             all.reset();
         }
         for recording in recordings {
@@ -61,6 +67,7 @@ impl Gauges {
         self.phase.with_label_values(&[namespace, name, phase]).set(1);
         self.backlog.with_label_values(&[namespace, name]).set(status.progress.as_ref().map_or(0, |p| p.backlog_seconds));
         self.gap.with_label_values(&[namespace, name]).set(status.gap_seconds.unwrap_or(0));
+        self.attempt.with_label_values(&[namespace, name]).set(status.attempt.as_ref().map_or(0, |a| a.number.into()));
         if let Some(heard) = status.last_report_time.as_ref().filter(|_| status.completion_time.is_none()) {
             self.report_age.with_label_values(&[namespace, name]).set(now.as_second() - heard.0.as_second());
         }

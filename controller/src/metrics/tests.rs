@@ -31,6 +31,7 @@ fn finished_recordings_are_only_counted() {
     assert!(text.contains(r#"recording_operator_recordings{namespace="team",phase="Recording"} 1"#), "{text}");
     assert!(text.contains(r#"recording_operator_recordings{namespace="team",phase="Completed"} 1"#));
     assert!(text.contains(r#"recording_operator_recording_phase{name="live",namespace="team",phase="Recording"} 1"#));
+    assert!(text.contains(r#"recording_operator_recording_attempt{name="live",namespace="team"} "#));
     assert!(!text.contains(r#"name="old""#));
     assert!(text.contains("recording_operator_build_info{version="));
 }
@@ -46,14 +47,13 @@ fn a_failure_is_counted_once() {
 }
 
 #[tokio::test]
-async fn pages_are_served_and_ready_only_with_filled_caches() {
+async fn pages_are_served_and_who_acts_is_ready_only_with_filled_caches() {
     let (cache, mut writer) = reflector::store::<Recording>();
     let probe = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = probe.local_addr().expect("bound");
     drop(probe);
-    let server = serve(address, Metrics::new().expect("registered"), vec![cache.clone()], vec![crate::filled::Filled::of(&cache)])
-        .await
-        .expect("listening");
+    let caches = Caches::default();
+    let server = serve(address, Metrics::new().expect("registered"), caches.clone()).await.expect("listening");
     let status = |page: &str| {
         let uri: hyper::Uri = format!("http://{address}{page}").parse().expect("a URI");
         async move {
@@ -62,6 +62,8 @@ async fn pages_are_served_and_ready_only_with_filled_caches() {
             client.get(uri).await.expect("answered").status().as_u16()
         }
     };
+    assert_eq!(status("/readyz").await, 200, "standing by");
+    caches.begin(vec![(cache.clone(), crate::filled::Filled::of(&cache))]);
     assert_eq!((status("/healthz").await, status("/readyz").await, status("/metrics").await), (200, 503, 200));
     writer.apply_watcher_event(&watcher::Event::Init);
     writer.apply_watcher_event(&watcher::Event::InitDone);

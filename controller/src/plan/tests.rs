@@ -227,6 +227,17 @@ fn silence_is_unknown_and_never_a_takeover() {
 }
 
 #[test]
+fn silence_of_the_whole_node_is_said_and_waited_for() {
+    let v = validated(&recording(json!({})));
+    let mut seen = observed(running(1, 30, json!({})), vec![PodSeen { node_silent: true, ..pod(&v, 1) }]);
+    seen.heard = heard(report(ReportState::Recording, 30), 40);
+    let heard = planned(&seen, 40 + SILENCE_SECONDS);
+    assert_eq!(condition(&heard, c::RECORDING), ("True", "MediaArrives"), "who is heard is not lost");
+    let lost = planned(&seen, 41 + SILENCE_SECONDS);
+    assert_eq!((condition(&lost, c::RECORDING), lost.create.clone()), (("Unknown", "NodeLost"), None));
+}
+
+#[test]
 fn a_controller_that_has_just_started_does_not_call_it_silence() {
     let v = validated(&recording(json!({})));
     let mut seen = observed(running(1, 30, json!({})), vec![pod(&v, 1)]);
@@ -251,6 +262,7 @@ fn trouble_is_stated_with_its_remedy_and_the_pod_waited_for() {
         assert_eq!((condition(&plan, c::DEGRADED), plan.status.phase), (("True", code.as_str()), Some(Phase::Pending)));
         let message = &c::find(&plan.status.conditions, c::RECORDING).expect("set").message;
         assert!(message.contains("as Kubernetes says") && message.contains(code.remedy()), "{message}");
+        assert!(plan.wake >= Duration::from_secs(10), "{code}: looked at more than six times a minute");
     }
 }
 

@@ -91,7 +91,8 @@ fn mounts(v: &ValidatedRecording) -> Vec<VolumeMount> {
         [mount("job", paths::JOB_FOLDER.into(), true), mount("spool", paths::SPOOL.into(), false), mount("tmp", "/tmp".into(), false)];
     let roles = v.files.iter().map(|source| mount(source.role, format!("{}/{}", paths::SECRETS, source.role), true));
     let storage = v.claim.iter().map(|_| mount(roles::STORAGE, paths::STORAGE.into(), false));
-    fixed.into_iter().chain(roles).chain(storage).collect()
+    let backup = v.backup_claim.iter().map(|_| mount(roles::BACKUP, paths::BACKUP.into(), false));
+    fixed.into_iter().chain(roles).chain(storage).chain(backup).collect()
 }
 
 pub(super) fn volumes(v: &ValidatedRecording) -> Vec<Volume> {
@@ -100,13 +101,13 @@ pub(super) fn volumes(v: &ValidatedRecording) -> Vec<Volume> {
         empty_dir: Some(EmptyDirVolumeSource { size_limit: Some(size), ..EmptyDirVolumeSource::default() }),
         ..Volume::default()
     };
-    let storage = v.claim.iter().map(|claim| Volume {
-        name: roles::STORAGE.into(),
-        persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource { claim_name: claim.clone(), read_only: None }),
-        ..Volume::default()
+    let claims = [(roles::STORAGE, &v.claim), (roles::BACKUP, &v.backup_claim)];
+    let claimed = claims.into_iter().filter_map(|(role, claim)| {
+        let source = PersistentVolumeClaimVolumeSource { claim_name: claim.clone()?, read_only: None };
+        Some(Volume { name: role.into(), persistent_volume_claim: Some(source), ..Volume::default() })
     });
     let fixed = [job_volume(), empty("spool", Quantity(v.sizes.spool_bytes.to_string())), empty("tmp", Quantity("16Mi".into()))];
-    fixed.into_iter().chain(v.files.iter().map(source_volume)).chain(storage).collect()
+    fixed.into_iter().chain(v.files.iter().map(source_volume)).chain(claimed).collect()
 }
 
 /// The job annotation as the file that the recorder watches.

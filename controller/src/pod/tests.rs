@@ -49,6 +49,24 @@ fn test_pattern_into_a_volume_with_every_option() {
     golden("pod-test-pattern-volume.yaml", changes);
 }
 
+#[test]
+fn a_backup_has_its_own_folder_and_its_own_secret() {
+    let files = |changes| {
+        let spec = built(changes).spec.expect("set");
+        let mounts: Vec<String> = spec.containers[0].volume_mounts.iter().flatten().map(|m| m.mount_path.clone()).collect();
+        let volumes = spec.volumes.into_iter().flatten();
+        let claim = volumes.filter_map(|v| Some((v.name, v.persistent_volume_claim?.claim_name))).next();
+        (mounts, claim)
+    };
+    let (mounts, claim) = files(json!({"spec": {"backupStorage": {"volume": {"claimName": "spare"}}}}));
+    assert!(mounts.contains(&"/backup".to_owned()), "{mounts:?}");
+    assert_eq!(claim, Some(("backup".into(), "spare".into())));
+    let s3 = json!({"bucket": "spare", "region": "eu-west-1", "credentialsSecretRef": {"name": "spare"}});
+    let (mounts, claim) = files(json!({"spec": {"backupStorage": {"s3": s3}}}));
+    assert!(mounts.contains(&"/run/recorder/secrets/backup-credentials".to_owned()), "{mounts:?}");
+    assert!(mounts.contains(&"/run/recorder/secrets/s3-credentials".to_owned()) && claim.is_none(), "{mounts:?}");
+}
+
 /// The rules of Pod Security `restricted`, one by one (Kubernetes documentation, Pod Security Standards).
 #[test]
 fn it_passes_restricted() {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 fn seen(status: Value) -> PodSeen {
     let pod = json!({
         "metadata": {"name": "p-1", "uid": "u", "labels": {labels::ATTEMPT: "1"}, "finalizers": [labels::RESULT],
-                     "annotations": {FRUITLESS: "2", RECORDED_BEFORE: "30"}},
+                     "annotations": {labels::FRUITLESS: "2", labels::RECORDED_BEFORE: "30"}},
         "status": status
     });
     PodSeen::of(&serde_json::from_value(pod).expect("a Pod"))
@@ -74,6 +74,33 @@ fn trouble_is_read_from_conditions_and_waiting_reasons() {
     }
 }
 
+/// An image that is not there and cannot be pulled (IfNotPresent): between two pulls the kubelet says the same in other words.
+#[test]
+fn a_pull_that_fails_is_told_the_same_way_while_the_kubelet_waits() {
+    let why =
+        "failed to resolve reference \"registry.example.com/recording-operator:1\": dial tcp 192.0.2.1:443: connect: connection refused";
+    let said = |reason: &str, message: &str| {
+        let waiting = recorder(json!({"waiting": {"reason": reason, "message": message}}));
+        seen(json!({"containerStatuses": [waiting]})).trouble.expect("a trouble")
+    };
+    let pulled = said("ErrImagePull", why);
+    let waits =
+        said("ImagePullBackOff", &format!("Back-off pulling image \"registry.example.com/recording-operator:1\": ErrImagePull: {why}"));
+    assert_eq!((pulled.code, pulled.message.as_str()), (Code::ImageUnavailable, why));
+    assert_eq!(waits, pulled);
+    // An older kubelet does not say why.
+    assert_eq!(said("ImagePullBackOff", "Back-off pulling image \"x\"").message, "Back-off pulling image \"x\"");
+}
+
+#[test]
+fn of_a_long_message_the_cause_at_its_end_is_kept() {
+    let long = format!("failed to pull {}: connection refused", "é".repeat(2000));
+    let waiting = recorder(json!({"waiting": {"reason": "ErrImagePull", "message": long}}));
+    let message = seen(json!({"containerStatuses": [waiting]})).trouble.expect("a trouble").message;
+    assert!(message.starts_with("failed to pull é") && message.ends_with("é: connection refused"), "{message}");
+    assert_eq!(message.chars().count(), 512);
+}
+
 #[test]
 fn a_crash_loop_is_told_from_a_start() {
     let pod = seen(json!({"containerStatuses": [recorder(json!({"waiting": {"reason": "CrashLoopBackOff"}}))]}));
@@ -98,5 +125,35 @@ fn mounts_that_fail_say_so_in_events() {
         let event = json!({"metadata": {}, "involvedObject": {}, "reason": reason, "message": message});
         let events = [serde_json::from_value(event).expect("an Event")];
         assert_eq!(trouble_from_events(&events).map(|t| t.code), code, "{message}");
+    }
+}
+
+#[test]
+fn a_pod_belongs_to_its_owner_and_an_orphan_to_whom_it_was_made_for() {
+    const UID: &str = "0f8c2a3b-1111-2222-3333-444455556666";
+    let made_for = |uid: &str| json!({labels::MANAGED_BY: labels::MANAGER, labels::RECORDING_ID: names::recording_id(uid)});
+    let owned_by = |uid: &str| json!([{"apiVersion": "v1", "kind": "X", "name": "r", "uid": uid}]);
+    let cases = [
+        ("owned", json!({}), owned_by(UID), true),
+        ("orphaned", made_for(UID), json!([]), true),
+        ("of another Recording of that name", made_for("1f8c2a3b-1111-2222-3333-444455556666"), json!([]), false),
+        ("somebody else's, dressed like ours", made_for(UID), owned_by("other"), false),
+        ("a stranger", json!({labels::RECORDING_ID: names::recording_id(UID)}), json!([]), false),
+    ];
+    for (case, labels, owners, ours) in cases {
+        let pod = serde_json::from_value(json!({"metadata": {"name": "p", "labels": labels, "ownerReferences": owners}})).expect("a Pod");
+        assert_eq!(belongs_to(&pod, UID), ours, "{case}");
+    }
+}
+
+/// What the node controller does to the pods of a node that it does not hear.
+#[test]
+fn a_pod_of_a_silent_node_is_not_ready_though_its_container_was() {
+    for (pod_ready, container_ready, silent) in [("False", true, true), ("True", true, false), ("False", false, false)] {
+        let mut container = recorder(json!({"running": {}}));
+        container["ready"] = container_ready.into();
+        let conditions = json!([{"type": "Ready", "status": pod_ready}]);
+        let pod = seen(json!({"phase": "Running", "conditions": conditions, "containerStatuses": [container]}));
+        assert_eq!((pod.node_silent, pod.is_over()), (silent, false));
     }
 }

@@ -5,6 +5,11 @@ use recording_crds::codes::Code;
 
 /// Kubernetes' own messages can be long; a condition message is for reading.
 const MESSAGE_MAX: usize = 512;
+/// Where something was left out of one.
+const CUT: &str = " … ";
+/// The kubelet's words (pkg/kubelet/images, 1.36): `Back-off pulling image "x": ErrImagePull: why`.
+const BACK_OFF: &str = "Back-off pulling image ";
+const ERR_IMAGE_PULL: &str = ": ErrImagePull: ";
 
 /// Stated while it lasts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +58,24 @@ pub fn trouble_from_events(events: &[Event]) -> Option<Trouble> {
 fn said(code: Code, kubernetes: &str) -> Trouble {
     let message = match kubernetes.trim() {
         "" => code.meaning().to_owned(),
-        text => text.chars().take(MESSAGE_MAX).collect(),
+        text => shortened(without_back_off(text)),
     };
     Trouble { code, message }
+}
+
+/// Between two pulls the kubelet puts this before what the last one said: the same trouble, so the same message.
+fn without_back_off(text: &str) -> &str {
+    let pull = |rest: &str| rest.find(ERR_IMAGE_PULL).map(|at| at + ERR_IMAGE_PULL.len());
+    text.strip_prefix(BACK_OFF).and_then(|rest| rest.get(pull(rest)?..)).unwrap_or(text)
+}
+
+/// Its beginning and its end: errors are wrapped, and the cause stands last.
+fn shortened(text: &str) -> String {
+    let length = text.chars().count();
+    if length <= MESSAGE_MAX {
+        return text.to_owned();
+    }
+    let (head, tail) = (MESSAGE_MAX / 3, MESSAGE_MAX - MESSAGE_MAX / 3 - CUT.chars().count());
+    let end: String = text.chars().skip(length - tail).collect();
+    text.chars().take(head).chain(CUT.chars()).chain(end.chars()).collect()
 }

@@ -12,7 +12,15 @@ pub(super) fn state(status: &mut RecordingStatus, report: Option<&Report>, facts
     set(status, c::ACCEPTED, Truth::True, "Valid", "the spec is accepted", now);
     recording(status, report, facts, now);
     if status.first_media_time.is_some() || super::media_stored(status) {
-        set(status, c::UPLOADED, Truth::False, "Uploading", "media is stored while it is recorded", now);
+        let backup = status.progress.as_ref().map_or(0, |p| p.backup_files);
+        if backup > 0 {
+            let message = format!("{backup} files are in backupStorage; they are moved when storage works again");
+            set(status, c::UPLOADED, Truth::False, "BackedUp", &message, now);
+            set(status, c::BACKED_UP, Truth::True, "StorageRefused", &message, now);
+        } else {
+            set(status, c::UPLOADED, Truth::False, "Uploading", "media is stored while it is recorded", now);
+            not_backed_up(status, "Moved", "what was in backupStorage was moved to storage", now);
+        }
     }
     degraded(status, report, facts, now);
     ready(status, report, facts, now);
@@ -38,14 +46,18 @@ fn recording(status: &mut RecordingStatus, report: Option<&Report>, facts: &Fact
         return set(status, c::RECORDING, Truth::Unknown, "ReportSilent", message, now);
     }
     // A restart in place, or a mute, does not interrupt what has begun.
-    let flows = report.is_some_and(|r| r.connected && media);
-    if flows || (was_true && media) {
-        return set(status, c::RECORDING, Truth::True, "MediaArrives", "media is being recorded", now);
+    let in_room = report.is_none_or(|r| r.connected);
+    if media && (was_true || (in_room && report.is_some())) {
+        let message = if in_room { "media is being recorded" } else { "it goes on; the recorder is not in the room now, and joins again" };
+        return set(status, c::RECORDING, Truth::True, "MediaArrives", message, now);
     }
     let (reason, message) = match report.map(|r| r.state) {
         None if facts.running => ("Starting", "the recorder is starting"),
         None => ("Pending", "the recorder has not started yet"),
         Some(ReportState::Starting | ReportState::Connecting) => ("Connecting", "the recorder is joining the room"),
+        Some(ReportState::Unknown) => {
+            ("StateUnknown", "the recorder is of a newer version and in a state that this controller does not know")
+        }
         Some(_) => ("WaitingForMedia", "the recorder is in the room and nothing was published yet"),
     };
     set(status, c::RECORDING, if media { Truth::Unknown } else { Truth::False }, reason, message, now);
@@ -83,7 +95,13 @@ pub(super) fn finish(status: &mut RecordingStatus, code: Code, outcome: &ReportO
     let message = if outcome.message.is_empty() { outcome.code.meaning().to_owned() } else { outcome.message.clone() };
     let remedy = with_remedy(code, &message);
     set(status, c::RECORDING, Truth::False, "Ended", "the recording has ended", now);
+    let backup = status.progress.as_ref().map_or(0, |p| p.backup_files);
     match (media, outcome.all_stored) {
+        (true, false) if outcome.backed_up => {
+            let message = format!("{backup} files are in backupStorage and not in storage; the manifest there names them");
+            set(status, c::UPLOADED, Truth::False, "BackedUp", &message, now);
+            set(status, c::BACKED_UP, Truth::True, "StorageRefused", &message, now);
+        }
         (true, true) => set(status, c::UPLOADED, Truth::True, "AllStored", "everything recorded is stored", now),
         (true, false) => set(
             status,
@@ -95,6 +113,11 @@ pub(super) fn finish(status: &mut RecordingStatus, code: Code, outcome: &ReportO
         ),
         (false, _) => set(status, c::UPLOADED, Truth::False, "NoRecordedData", "there is nothing to store", now),
     }
+    if outcome.all_stored {
+        not_backed_up(status, "Moved", "what was in backupStorage was moved to storage", now);
+    } else if !outcome.backed_up {
+        not_backed_up(status, "UploaderFailed", "not everything recorded is in one of the storages", now);
+    }
     set(status, c::COMPLETE, completed.into(), if completed { outcome.code.as_str() } else { "Failed" }, &message, now);
     if completed {
         set(status, c::FAILED, Truth::False, "Completed", "the recording ended in good order", now);
@@ -104,6 +127,13 @@ pub(super) fn finish(status: &mut RecordingStatus, code: Code, outcome: &ReportO
         set(status, c::FAILED, Truth::True, code.as_str(), &remedy, now);
         set(status, c::STALLED, Truth::True, code.as_str(), &remedy, now);
         set(status, c::READY, Truth::False, code.as_str(), &message, now);
+    }
+}
+
+/// Only of a recording that was: most have no backup, or never need it.
+fn not_backed_up(status: &mut RecordingStatus, reason: &str, message: &str, now: &Time) {
+    if c::find(&status.conditions, c::BACKED_UP).is_some() {
+        set(status, c::BACKED_UP, Truth::False, reason, message, now);
     }
 }
 

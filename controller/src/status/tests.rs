@@ -45,6 +45,8 @@ fn a_mute_or_a_restart_in_place_does_not_clear_recording() {
         let after = Report { first_media_time: None, connected_time: None, ..report(state, 0) };
         let status = folded(&[report(ReportState::Recording, 30), after]);
         assert_eq!((status.phase, reason(&status, c::RECORDING).0), (Some(Phase::Recording), "True"), "{state:?}");
+        let away = find(&status.conditions, c::RECORDING).is_some_and(|c| c.message.contains("not in the room"));
+        assert_eq!(away, state != ReportState::Waiting, "{state:?}: {:?}", status.conditions);
         assert_eq!(status.progress.as_ref().map(|p| (p.percent, p.recorded_seconds)), Some((100, 30)), "counters never fall");
     }
 }
@@ -144,6 +146,43 @@ fn degraded_is_stated_while_it_lasts_with_its_remedy() {
     assert!(find(&status.conditions, c::DEGRADED).expect("set").message.contains("Repair the storage"));
     let status = folded(&[full, report(ReportState::Recording, 45)]);
     assert_eq!(reason(&status, c::DEGRADED), ("False", "AsAsked"));
+}
+
+/// A report while so many of its files are in the backup alone.
+fn backed_up(mut report: Report, files: u64) -> Report {
+    report.counters.backup_files = files;
+    report.counters.uploaded_files -= files;
+    report
+}
+
+#[test]
+fn what_is_in_the_backup_is_stated_while_it_is_there_and_at_the_end() {
+    let away = backed_up(report(ReportState::Recording, 30), 1);
+    let status = folded(std::slice::from_ref(&away));
+    assert_eq!((reason(&status, c::UPLOADED), reason(&status, c::BACKED_UP)), (("False", "BackedUp"), ("True", "StorageRefused")));
+    assert_eq!(status.progress.as_ref().map(|p| p.backup_files), Some(1));
+
+    let moved = folded(&[away.clone(), final_report(Code::NoUsers, 60, true)]);
+    assert_eq!((reason(&moved, c::UPLOADED), reason(&moved, c::BACKED_UP)), (("True", "AllStored"), ("False", "Moved")));
+
+    let mut last = final_report(Code::NoUsers, 60, true);
+    let outcome = last.outcome.as_mut().expect("set");
+    (outcome.all_stored, outcome.backed_up) = (false, true);
+    let stayed = folded(&[away.clone(), backed_up(last, 1)]);
+    assert_eq!(stayed.phase, Some(Phase::Completed));
+    assert_eq!((reason(&stayed, c::UPLOADED), reason(&stayed, c::BACKED_UP)), (("False", "BackedUp"), ("True", "StorageRefused")));
+
+    let mut last = final_report(Code::UploaderFailed, 60, true);
+    last.outcome.as_mut().expect("set").all_stored = false;
+    let failed = folded(&[away, backed_up(last, 1)]);
+    assert_eq!(failed.phase, Some(Phase::Failed));
+    assert_eq!((reason(&failed, c::UPLOADED).0, reason(&failed, c::BACKED_UP)), ("False", ("False", "UploaderFailed")));
+}
+
+#[test]
+fn a_recording_that_never_needed_a_backup_says_nothing_of_it() {
+    let status = folded(&[report(ReportState::Recording, 30), final_report(Code::NoUsers, 60, true)]);
+    assert_eq!(find(&status.conditions, c::BACKED_UP), None);
 }
 
 #[test]

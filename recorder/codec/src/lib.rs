@@ -8,9 +8,12 @@ mod error;
 pub mod h264;
 pub mod opus;
 mod picture;
+mod rotate;
+pub mod video;
 
 pub use error::CodecError;
-pub use picture::{I420, Picture};
+pub use picture::{Colour, I420, Picture};
+pub use rotate::Rotation;
 
 /// The only sample rate of this crate, in Hz.
 pub const SAMPLE_RATE: u32 = 48_000;
@@ -32,9 +35,10 @@ impl Channels {
     }
 }
 
-/// FFmpeg writes to stderr by itself; everything but errors is silenced. Idempotent, process-wide.
+/// FFmpeg, and through it x264 and dav1d, write to stderr by themselves: a line for each damaged slice. All of it is silenced; what matters
+/// comes back as a [`CodecError`]. Idempotent, process-wide.
 pub(crate) fn quiet() {
-    ffmpeg_next::log::set_level(ffmpeg_next::log::Level::Error);
+    ffmpeg_next::log::set_level(ffmpeg_next::log::Level::Quiet);
 }
 
 /// The libraries in use, on one line, for `--version`: those found at run time, not the headers of the build.

@@ -1,3 +1,6 @@
+use ffmpeg_next::color::{Primaries, Range, Space, TransferCharacteristic};
+use ffmpeg_next::{encoder, frame};
+
 use crate::CodecError;
 
 /// A borrowed picture: planar 4:2:0, 8 bits, rows without padding.
@@ -41,6 +44,55 @@ impl std::fmt::Debug for I420<'_> {
     }
 }
 
+/// How samples map to light (ISO/IEC 23091-2): copied from a decoded picture, given to an encoder. The default says nothing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Colour {
+    range: Range,
+    primaries: Primaries,
+    transfer: TransferCharacteristic,
+    matrix: Space,
+}
+
+impl Colour {
+    /// What VP8 always is (RFC 6386 section 9.2).
+    pub(crate) const BT601: Self =
+        Self { range: Range::MPEG, primaries: Primaries::SMPTE170M, transfer: TransferCharacteristic::SMPTE170M, matrix: Space::SMPTE170M };
+
+    pub(crate) fn of(frame: &frame::Video) -> Self {
+        Self {
+            range: frame.color_range(),
+            primaries: frame.color_primaries(),
+            transfer: frame.color_transfer_characteristic(),
+            matrix: frame.color_space(),
+        }
+    }
+
+    pub(crate) fn tell(self, encoder: &mut encoder::video::Video) {
+        encoder.set_color_range(self.range);
+        encoder.set_color_primaries(self.primaries);
+        encoder.set_color_transfer_characteristic(self.transfer);
+        encoder.set_colorspace(self.matrix);
+    }
+}
+
+impl Default for Colour {
+    fn default() -> Self {
+        Self {
+            range: Range::Unspecified,
+            primaries: Primaries::Unspecified,
+            transfer: TransferCharacteristic::Unspecified,
+            matrix: Space::Unspecified,
+        }
+    }
+}
+
+impl std::fmt::Debug for Colour {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { range, primaries, transfer, matrix } = self;
+        write!(f, "Colour({range:?}, {primaries:?}, {transfer:?}, {matrix:?})")
+    }
+}
+
 /// An owned, decoded picture: the shape of [`I420`] and the timestamp its packet was given.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Picture {
@@ -51,6 +103,7 @@ pub struct Picture {
     pub v: Vec<u8>,
     /// 90 kHz ticks, as passed to the decoder with the access unit of this picture.
     pub pts: i64,
+    pub colour: Colour,
 }
 
 impl Picture {

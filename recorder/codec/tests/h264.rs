@@ -1,7 +1,8 @@
 //! Key frames are where they were ordered, pictures come back, damage is an error.
 
-use recorder_codec::h264::{EncodedFrame, H264Config, H264Decoder, H264Encoder, Latency, Preset};
-use recorder_codec::{CodecError, Picture};
+use recorder_codec::h264::{EncodedFrame, H264Config, H264Encoder, Latency, Preset, Rate};
+use recorder_codec::video::{VideoCodec, VideoDecoder};
+use recorder_codec::{CodecError, Colour, I420, Picture};
 
 const FORCED: [usize; 3] = [7, 8, 30];
 const FRAMES: usize = 60;
@@ -9,7 +10,17 @@ const TICKS: i64 = 3000;
 
 fn config(latency: Latency, baseline: bool) -> H264Config {
     let preset = if baseline { Preset::Ultrafast } else { Preset::Veryfast };
-    H264Config { width: 320, height: 180, frames_per_second: 30, bitrate_kbps: 1500, preset, latency, baseline, threads: 2 }
+    H264Config {
+        width: 320,
+        height: 180,
+        frames_per_second: 30,
+        rate: Rate::Average { kbps: 1500 },
+        colour: Colour::default(),
+        preset,
+        latency,
+        baseline,
+        threads: 2,
+    }
 }
 
 /// A moving gradient; from frame 45 on inverted, a cut that would tempt x264's scene detection.
@@ -24,6 +35,7 @@ fn scene(n: usize) -> Picture {
         u: (0..160 * 90).map(chroma).collect(),
         v: (0..160 * 90).rev().map(chroma).collect(),
         pts: n as i64 * TICKS,
+        colour: Colour::default(),
     }
 }
 
@@ -82,7 +94,7 @@ fn key_frames_are_exactly_where_forced_and_carry_their_headers() {
 #[test]
 fn pictures_come_back_with_their_timestamps() {
     for config in configs() {
-        let mut decoder = H264Decoder::new().expect("decoder");
+        let mut decoder = VideoDecoder::new(VideoCodec::H264).expect("decoder");
         let mut seen = Vec::new();
         for frame in encode(&config) {
             decoder.decode(&frame.data, frame.pts, &mut seen).expect("whole frame");
@@ -101,7 +113,7 @@ fn pictures_come_back_with_their_timestamps() {
 #[test]
 fn damaged_access_units_are_errors_and_the_next_key_frame_mends() {
     let frames = encode(&config(Latency::ZeroLatency, true));
-    let mut decoder = H264Decoder::new().expect("decoder");
+    let mut decoder = VideoDecoder::new(VideoCodec::H264).expect("decoder");
     let mut seen = Vec::new();
     let before_headers = decoder.decode(&frames[1].data, 0, &mut seen);
     assert!(matches!(before_headers, Err(CodecError::Damaged { .. })), "{before_headers:?}");
@@ -143,11 +155,64 @@ fn misuse_is_an_error() {
 fn codecs_may_move_between_threads_and_versions_are_told() {
     fn is_send<T: Send>() {}
     is_send::<H264Encoder>();
-    is_send::<H264Decoder>();
+    is_send::<VideoDecoder>();
     is_send::<recorder_codec::aac::AacEncoder>();
     is_send::<recorder_codec::opus::OpusDecoder>();
     is_send::<recorder_codec::opus::OpusEncoder>();
     let versions = recorder_codec::versions();
     assert!(versions.contains("FFmpeg") && versions.contains("libopus"), "{versions}");
     println!("{versions}");
+}
+
+/// Noise that no encoder can shrink, as a camera at `frames_per_second` sends it for 4 seconds; sum of the bytes.
+fn noise_bytes(frames_per_second: i64) -> usize {
+    let (width, height) = (320, 180);
+    let mut encoder = H264Encoder::new(&H264Config::transcoding(width, height, Colour::default())).expect("encoder");
+    let (mut state, mut out) = (1u32, Vec::new());
+    let mut noise = |samples: u32| {
+        let next = |_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        };
+        (0..samples).map(next).collect::<Vec<u8>>()
+    };
+    for n in 0..4 * frames_per_second {
+        let (y, u, v) = (noise(width * height), noise(width * height / 4), noise(width * height / 4));
+        let pts = n * 90_000 / frames_per_second;
+        let picture = Picture { width, height, y, u, v, pts, colour: Colour::default() };
+        encoder.encode(&picture.i420(), pts, n == 0, &mut out).expect("frame");
+        assert_eq!(out.last().map(|frame| (frame.pts, frame.dts)), Some((pts, pts)), "one out for each in, at its time");
+    }
+    out.iter().map(|frame| frame.data.len()).sum()
+}
+
+#[test]
+fn transcoding_gives_each_picture_at_once_and_keeps_to_its_limit() {
+    // 500 kbit/s, the least limit, is 2083 bytes for a thirtieth of a second; the buffer of one second may be spent once.
+    for frames_per_second in [10, 30, 60] {
+        let (bytes, limit) = (noise_bytes(frames_per_second), 2083 * 4 * frames_per_second as usize + 62_500);
+        assert!((limit / 2..limit).contains(&bytes), "{bytes} bytes at {frames_per_second} pictures a second, {limit} allowed");
+    }
+}
+
+#[test]
+fn transcoding_tells_players_the_colours_of_what_it_was_given() {
+    let mut encoder = H264Encoder::new(&H264Config { width: 160, height: 96, ..vp8_like() }).expect("encoder");
+    let (y, c) = (vec![100; 160 * 96], vec![90; 80 * 48]);
+    let mut out = Vec::new();
+    let picture = I420 { width: 160, height: 96, y: &y, u: &c, v: &c };
+    encoder.encode(&picture, 0, true, &mut out).expect("frame");
+    let (mut decoder, mut seen) = (VideoDecoder::new(VideoCodec::H264).expect("decoder"), Vec::new());
+    decoder.decode(&out[0].data, 0, &mut seen).expect("whole");
+    assert_eq!(seen[0].colour, vp8_like().colour);
+    assert_ne!(seen[0].colour, Colour::default());
+}
+
+/// As for a picture that came out of the VP8 decoder: BT.601.
+fn vp8_like() -> H264Config {
+    let vp8 = include_bytes!("../../media/tests/streams/vp8.ivf");
+    let first = &vp8[44..44 + u32::from_le_bytes([vp8[32], vp8[33], vp8[34], vp8[35]]) as usize];
+    let (mut decoder, mut seen) = (VideoDecoder::new(VideoCodec::Vp8).expect("decoder"), Vec::new());
+    decoder.decode(first, 0, &mut seen).expect("key frame");
+    H264Config::transcoding(seen[0].width, seen[0].height, seen[0].colour)
 }

@@ -42,6 +42,24 @@ fn a_tone_survives_the_round_trip() {
     assert!((at_tone / 0.125 - 1.0).abs() < 0.2, "loudness kept: {at_tone}");
 }
 
+/// recorder-media takes this off the time of every sound.
+#[test]
+fn sound_comes_out_312_samples_late() {
+    let sent = voice(48_000);
+    for bitrate in [16_000, 24_000, 32_000, 48_000, 64_000] {
+        let mut decoder = OpusDecoder::new(Channels::Mono).expect("decoder");
+        let mut heard = Vec::new();
+        packets(Channels::Mono, bitrate, &sent).iter().for_each(|packet| {
+            decoder.decode(packet, &mut heard).expect("decoded");
+        });
+        let likeness = |lag: usize| correlation(&sent[9_600..38_400], &heard[9_600 + lag..38_400 + lag]);
+        let lag = (0..960).max_by(|a, b| likeness(*a).total_cmp(&likeness(*b))).expect("a lag");
+        println!("{bitrate} bit/s: {lag} samples, likeness {:.3}", likeness(lag));
+        // At low rates SILK's own filters move it by a little.
+        assert!(lag.abs_diff(312) <= 24, "{bitrate} bit/s: {lag} samples");
+    }
+}
+
 #[test]
 fn stereo_keeps_the_channels_apart() {
     let left = tone(440.0, 48_000);

@@ -26,6 +26,10 @@ const MAX_COMPENSATION: i64 = 48 * 5;
 const COMPENSATION_OVER: i64 = 48_000;
 /// Opus conceals this much credibly; then silence.
 const MAX_CONCEALED: i64 = 48 * 60;
+/// Decoded Opus lags its RTP time by the codec's own delay: 2.5 ms that every encoder has and 4 ms in which libopus looks ahead
+/// (RFC 6716 section 2; 312 samples, what it tells a file's pre-skip, RFC 7845 section 4.2). RTP carries no pre-skip (RFC 7587), and
+/// WebRTC's senders are libopus; its low-delay mode has 2.5 ms, then sound is 4 ms early instead of 2.5 ms late.
+const OPUS_DELAY: i64 = 312;
 /// After a longer gap the decoder starts afresh.
 const RESET_AFTER: i64 = 48_000;
 /// An encoder that holds back more frames than this is not waited for.
@@ -65,10 +69,28 @@ struct Stay {
     end: Option<MediaTime>,
 }
 
+/// Resampling under way: `over` samples become `total`. The driver counts in the same way, sample for sample.
 #[derive(Debug)]
 struct Compensation {
-    samples: i64,
+    over: i64,
+    total: i64,
     done: i64,
+}
+
+impl Compensation {
+    /// Samples that have come out after `count` went in: each as soon as the two around it are known.
+    fn out(&self, count: i64) -> i64 {
+        match count {
+            0 => 0,
+            _ if count >= self.over => self.total + count - self.over,
+            _ => ((count - 1) * self.total / self.over + 1).min(self.total),
+        }
+    }
+}
+
+/// When the sound of a packet with this time was captured.
+pub(crate) fn captured(packet: MediaTime) -> MediaTime {
+    MediaTime(packet.0 - media(OPUS_DELAY))
 }
 
 /// An Opus packet on its way in.
@@ -87,19 +109,28 @@ pub(crate) struct AudioChain {
     fed: i64,
     frames: i64,
     compensation: Option<Compensation>,
+    /// The next sound is the first behind a [`Self::join`].
+    joins: bool,
     /// Operations that the driver has not answered yet.
     pub(crate) unanswered: u32,
     ops: Vec<AudioOp>,
     pub(crate) ready: VecDeque<(MediaTime, Bytes)>,
     /// Silence put in place of lost packets.
     pub(crate) holes: Vec<(MediaTime, i64)>,
+    /// Since when silence stands in for packets that have not come; the next one tells whether they were lost.
+    waiting_since: Option<MediaTime>,
 }
 
 impl AudioChain {
     pub(crate) fn begin(&mut self, start: MediaTime) {
         assert!(self.stays.back().is_none_or(|s| s.end.is_some()), "a stay ends before the next begins");
         self.stays.push_back(Stay { sample: self.fed, start, end: None });
-        self.compensation = None;
+    }
+
+    /// As [`Self::begin`], at a frame's beginning, not behind the first sound: silence leads up to it.
+    pub(crate) fn join(&mut self, start: MediaTime) {
+        self.begin(start);
+        self.joins = true;
     }
 
     pub(crate) fn take_ops(&mut self) -> Vec<AudioOp> {
@@ -115,15 +146,22 @@ impl AudioChain {
 
     fn feed(&mut self, op: AudioOp, count: i64) {
         self.ops.push(op);
-        self.fed += count;
-        if let Some(c) = &mut self.compensation {
-            let share = |done: i64| c.samples * done.min(COMPENSATION_OVER) / COMPENSATION_OVER;
-            let before = share(c.done);
-            c.done += count;
-            self.fed += c.samples * c.done.min(COMPENSATION_OVER) / COMPENSATION_OVER - before;
-            if c.done >= COMPENSATION_OVER {
-                self.compensation = None;
-            }
+        let Some(under_way) = &mut self.compensation else {
+            self.fed += count;
+            return;
+        };
+        let before = under_way.out(under_way.done);
+        under_way.done += count;
+        self.fed += under_way.out(under_way.done) - before;
+        if under_way.done >= under_way.over {
+            self.compensation = None;
+        }
+    }
+
+    /// The clocks of the next stay have nothing to do with this one's.
+    fn stop_compensation(&mut self) {
+        if self.compensation.take().is_some() {
+            self.ops.push(AudioOp::Compensate { samples: 0, over: 0 });
         }
     }
 
@@ -143,18 +181,34 @@ impl AudioChain {
         };
         let ahead = samples(sound.at.0 - cursor.0);
         if ahead < -MAX_OVERLAP {
-            return false; // its place was filled long ago
+            self.too_late(sound.at, count);
+            return false;
         }
         if sound.fresh || ahead > RESET_AFTER {
             self.ops.push(AudioOp::Reset);
         }
-        if ahead > GAP || (ahead > 0 && sound.lost_before > 0) {
+        self.waited_for(sound, cursor);
+        let joins = std::mem::take(&mut self.joins);
+        if ahead > GAP || (ahead > 0 && (sound.lost_before > 0 || joins)) {
             self.fill(ahead, count, sound);
         } else {
             self.compensate(ahead);
         }
         self.feed(AudioOp::Decode { packet: sound.payload.clone(), samples: count as u32 }, count);
         true
+    }
+
+    /// Its place was filled long ago: it is missing there.
+    fn too_late(&mut self, at: MediaTime, count: i64) {
+        if self.stays.back().is_some_and(|stay| stay.start <= at) {
+            self.holes.push((at, media(count)));
+        }
+    }
+
+    /// Silence up to here was put before this packet came: a hole when packets before it were lost.
+    fn waited_for(&mut self, sound: &Sound, cursor: MediaTime) {
+        let since = self.waiting_since.take().filter(|_| sound.lost_before > 0 && !sound.fresh);
+        self.holes.extend(since.map(|since| (since, cursor.0 - since.0)));
     }
 
     /// What stands between the cursor and a packet: forward error correction, concealment, silence after losses; silence alone where nothing was sent.
@@ -181,7 +235,7 @@ impl AudioChain {
         }
         let samples = ahead.clamp(-MAX_COMPENSATION, MAX_COMPENSATION);
         self.ops.push(AudioOp::Compensate { samples: samples as i32, over: COMPENSATION_OVER as u32 });
-        self.compensation = Some(Compensation { samples, done: 0 });
+        self.compensation = Some(Compensation { over: COMPENSATION_OVER, total: COMPENSATION_OVER + samples, done: 0 });
     }
 
     /// All packets up to `to` were given: what is missing well before it is silence.
@@ -189,6 +243,7 @@ impl AudioChain {
         let Some(cursor) = self.cursor() else { return };
         let behind = samples(to.0 - cursor.0) - SILENCE_LAG;
         if behind > SILENCE_STEP {
+            self.waiting_since.get_or_insert(cursor);
             self.silence(behind);
         }
     }
@@ -196,13 +251,16 @@ impl AudioChain {
     /// Sound ends at `end`. The encoder goes on: the next stay begins on a frame boundary.
     pub(crate) fn end(&mut self, end: MediaTime) {
         let Some(cursor) = self.cursor() else { return };
-        self.compensation = None;
+        self.stop_compensation();
+        self.waiting_since = None;
         self.silence(samples(end.0 - cursor.0));
         let aligned = (self.fed + TAIL + FRAME - 1) / FRAME * FRAME;
         self.silence(aligned - self.fed);
         if let Some(stay) = self.stays.back_mut() {
             stay.end = Some(end);
         }
+        // The last packet may reach beyond it, and its frames may have come out already.
+        self.ready.retain(|(at, _)| *at < end);
     }
 
     pub(crate) fn finish(&mut self) {
@@ -251,5 +309,35 @@ impl AudioChain {
 
     pub(crate) fn idle(&self) -> bool {
         self.unanswered == 0 && self.ops.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sound_that_comes_after_its_place_was_filled_is_missing_there() {
+        let mut chain = AudioChain::default();
+        chain.begin(MediaTime(0));
+        chain.advance(MediaTime(900_000));
+        let sound = |at| Sound { at: MediaTime(at), lost_before: 0, fresh: false, payload: Bytes::from_static(&[0xf8, 0]) };
+        assert!(!chain.sound(&sound(180_000)) && !chain.sound(&sound(-9_000)), "of what was before the stay nothing is missing in it");
+        assert_eq!(chain.holes, [(MediaTime(180_000), 1800)]);
+        assert!(chain.sound(&sound(900_000)));
+        assert_eq!(chain.holes.len(), 1);
+    }
+
+    /// Its last packet may hold 120 ms.
+    #[test]
+    fn sound_that_reaches_beyond_the_end_of_a_stay_is_none_of_it() {
+        let mut chain = AudioChain::default();
+        chain.begin(MediaTime(0));
+        chain.silence(4 * FRAME);
+        chain.take_ops();
+        chain.encoded(vec![Bytes::new(); 4]);
+        chain.end(MediaTime(2_000));
+        let ready: Vec<i64> = chain.ready.iter().map(|(at, _)| at.0).collect();
+        assert_eq!(ready, [0, 1_920]);
     }
 }

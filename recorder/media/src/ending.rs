@@ -8,6 +8,11 @@ const LAST_PUTS_US: u64 = 10_000_000;
 /// SIGTERM: Kubernetes' default grace of 30 s holds this, the last puts and the exit. What is not stored stays in the spool or is adopted.
 const INTERRUPTED_DRAIN_US: u64 = 15_000_000;
 
+/// What still waits for the transcoder at the end has this long, and at most half of the drain time-out: storage needs the rest.
+const PICTURES_DRAIN_US: u64 = 120_000_000;
+/// After SIGTERM and Cancel.
+const PICTURES_DRAIN_HURRIED_US: u64 = 5_000_000;
+
 #[derive(Debug)]
 pub(crate) struct Ending {
     pub outcome: Outcome,
@@ -33,15 +38,29 @@ impl Session {
         match order {
             Order::Stop(reason) => self.stop(now, reason),
             Order::Cancel => self.end(now, Outcome::Cancelled, self.media_at(now), true),
-            Order::Limits { idle_timeout_seconds, max_duration_seconds } => {
+            Order::Limits { idle_timeout_seconds, max_duration_seconds, drain_timeout_seconds } => {
                 self.config.idle_timeout_seconds = idle_timeout_seconds;
-                self.config.max_duration_seconds = max_duration_seconds;
+                self.config.drain_timeout_seconds = drain_timeout_seconds;
+                self.set_max_duration(now, max_duration_seconds);
             }
+            Order::Subscription(subscription) => self.subscribe(now, subscription),
+        }
+    }
+
+    /// A limit that is over already when it is ordered ends the recording now: what was recorded beyond it is kept.
+    fn set_max_duration(&mut self, now: Tick, seconds: Option<u32>) {
+        self.config.max_duration_seconds = seconds;
+        if self.ending.is_none() && self.max_deadline().is_some_and(|(at, _)| at < now) {
+            self.end(now, Outcome::MaxDurationReached, self.media_at(now), false);
         }
     }
 
     fn stop(&mut self, now: Tick, reason: StopReason) {
         let (outcome, at_once) = match reason {
+            StopReason::Superseded => {
+                self.store.superseded = true;
+                return;
+            }
             StopReason::StopRequested => (Outcome::StopRequested, false),
             StopReason::Deleted => (Outcome::Deleted, false),
             // No packet comes any more: nothing to wait for.
@@ -62,6 +81,7 @@ impl Session {
                 }
             }
             None => {
+                self.store.hurry(now);
                 self.ending = Some(Ending {
                     outcome,
                     stamp,
@@ -98,15 +118,41 @@ impl Session {
     fn max_deadline(&self) -> Option<(Tick, MediaTime)> {
         let (time, seconds) = (self.time?, self.config.max_duration_seconds?);
         let stamp = MediaTime(i64::from(seconds) * MediaTime::PER_SECOND);
-        let left = MediaTime(stamp.0 - time.base.0).as_micros().max(0);
-        Some((time.at.after(left as u64), stamp.max(time.base)))
+        // Rounded up: at that moment the stamp is reached.
+        let left_us = ((stamp.0 - time.base.0).max(0) as u64 * 100).div_ceil(9);
+        Some((time.at.after(left_us), stamp.max(time.base)))
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Tick> {
         match &self.ending {
             None => self.idle_deadline().into_iter().chain(self.max_deadline().map(|(at, _)| at)).min(),
             Some(ending) if !ending.closed => Some(self.last_line_wake(ending)),
+            Some(ending) if !self.is_drained() => Some(self.pictures_deadline(ending)),
             Some(ending) => Some(ending.last_puts.unwrap_or_else(|| self.drain_deadline(ending))),
+        }
+    }
+
+    /// Every playlist has written what it was given.
+    fn is_drained(&self) -> bool {
+        self.lanes.values().all(|l| l.stream.as_ref().is_none_or(|s| s.is_drained()))
+    }
+
+    fn pictures_deadline(&self, ending: &Ending) -> Tick {
+        let half = u64::from(self.config.drain_timeout_seconds) * 1_000_000 / 2;
+        ending.since.after(match ending.outcome {
+            Outcome::Interrupted | Outcome::Cancelled => PICTURES_DRAIN_HURRIED_US.min(half),
+            _ => PICTURES_DRAIN_US.min(half),
+        })
+    }
+
+    /// Transcoding takes too long: the recording ends without what is left, and says so.
+    fn give_up_pictures(&mut self) {
+        let keys: Vec<_> = self.lanes.keys().copied().collect();
+        for key in keys {
+            if let Some(stream) = self.lanes.get_mut(&key).and_then(|l| l.stream.as_mut()) {
+                stream.give_up_pictures();
+            }
+            self.drain_effects(key);
         }
     }
 
@@ -160,7 +206,10 @@ impl Session {
     fn close_media(&mut self, now: Tick) -> bool {
         let Some(ending) = &self.ending else { return false };
         if ending.closed {
-            return self.lanes.values().all(|l| l.stream.as_ref().is_none_or(|s| s.is_drained()));
+            if !self.is_drained() && now >= self.pictures_deadline(ending) {
+                self.give_up_pictures();
+            }
+            return self.is_drained();
         }
         let (stamp, at_once) = (ending.stamp, ending.at_once);
         let reached = |lane: &crate::lane::Lane| {
@@ -171,16 +220,16 @@ impl Session {
         if self.time.is_some() && !at_once && !waits.into_iter().all(reached) {
             return false;
         }
-        self.close_lanes(now, stamp);
+        self.close_lanes(stamp);
         false
     }
 
-    fn close_lanes(&mut self, now: Tick, stamp: MediaTime) {
+    fn close_lanes(&mut self, stamp: MediaTime) {
         if let Some(ending) = &mut self.ending {
             ending.closed = true;
         }
-        self.close_gap(now, "connection");
-        self.close_gap(now, "spool");
+        self.close_gap(stamp, "connection");
+        self.close_gap(stamp, "spool");
         let keys: Vec<_> = self.lanes.keys().copied().collect();
         for key in keys {
             if let Some(stream) = self.lanes.get_mut(&key).and_then(|l| l.stream.as_mut()) {
@@ -189,7 +238,7 @@ impl Session {
             }
             self.drain_effects(key);
         }
-        self.restarted_at = None;
+        self.end_restarts_without_media();
         self.store.manifest_changed();
         self.end_stays(stamp);
     }
@@ -201,8 +250,7 @@ impl Session {
         }
         let stays = self.manifest.participants.iter_mut().flat_map(|p| p.stays.iter_mut());
         stays.filter(|(_, end)| end.is_none()).for_each(|(start, end)| *end = Some(stamp.max(*start)));
-        let tracks = self.manifest.tracks.iter_mut().filter(|t| t.end.is_none());
-        tracks.for_each(|track| track.end = Some(stamp.max(track.start)));
+        self.manifest.tracks.iter_mut().for_each(|track| track.close(stamp));
     }
 
     /// Storage takes the rest: segments, then playlists, then the manifest with the outcome.
@@ -212,7 +260,9 @@ impl Session {
         let timed_out = now >= self.drain_deadline(ending);
         let last_puts = ending.last_puts;
         let Some(until) = last_puts else {
-            if self.store.media_is_settled() || timed_out {
+            let interrupted = outcome == Outcome::Interrupted;
+            let settled = if interrupted { self.store.media_is_stored() } else { self.store.media_is_settled() };
+            if settled || timed_out {
                 self.begin_last_puts(now, outcome);
                 self.close_store(now);
             }
@@ -222,14 +272,14 @@ impl Session {
         if !self.store.playlists_are_settled() && !hurry {
             return;
         }
-        if !self.store.playlists_are_settled() {
+        if !self.store.playlists_are_stored() {
             self.fail_to_store();
         }
         let asked = self.ending.as_mut().is_some_and(|e| std::mem::replace(&mut e.manifest_asked, true));
         if !asked {
             self.manifest.outcome = self.ending.as_ref().map(|e| e.outcome);
             self.store.manifest_changed();
-        } else if self.store.manifest_is_settled() || hurry {
+        } else if (self.store.manifest_is_settled() && (outcome == Outcome::Interrupted || self.store.backup_is_clear())) || hurry {
             let outcome = self.ending.as_ref().map_or(outcome, |e| e.outcome);
             self.finish(outcome);
         }
@@ -237,10 +287,12 @@ impl Session {
 
     fn begin_last_puts(&mut self, now: Tick, outcome: Outcome) {
         let interrupted = outcome == Outcome::Interrupted;
-        let failed = !self.store.media_is_settled();
-        if failed && !interrupted {
+        let failed = !self.store.media_is_stored();
+        if !interrupted && !self.store.media_is_settled() {
             let lost = self.store.give_up(&mut self.manifest);
             lost.into_iter().for_each(|entry| self.segment_lost(entry));
+        }
+        if failed && !interrupted {
             self.fail_to_store();
         }
         self.store.end_playlists(now, !interrupted);
@@ -248,7 +300,8 @@ impl Session {
         if let Some(ending) = &mut self.ending {
             // In good time the puts may use what is left of it; always at least the last ones' due.
             let whole = ending.since.after(timeout);
-            ending.last_puts = Some(if failed { now.after(LAST_PUTS_US) } else { whole.max(now.after(LAST_PUTS_US)) });
+            let late = failed || self.store.is_backed_up();
+            ending.last_puts = Some(if late { now.after(LAST_PUTS_US) } else { whole.max(now.after(LAST_PUTS_US)) });
         }
     }
 

@@ -40,6 +40,6 @@ mod tests {
         assert_eq!((types(0), types(1)), (vec![7, 8, 5], vec![7, 8, 5]));
         assert_ne!(black(0)[2], black(1)[2]);
         assert_eq!(black(0)[0], black(1)[0]);
-        assert_eq!(h264::sps_size(&black(0)[0]), Some((320, 180)));
+        assert_eq!(h264::Sps::parse(&black(0)[0]).map(|sps| sps.size), Some((320, 180)));
     }
 }

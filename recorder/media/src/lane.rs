@@ -1,12 +1,12 @@
 //! One playlist's way from the delay lines of its tracks into its stream, event by event in order of media time.
 
-use crate::audio::Sound;
+use crate::audio::{self, Sound};
 use crate::clock::ParticipantClock;
 use crate::segmenter::Beginning;
-use crate::stream::{PICTURE_SOON, Stream};
+use crate::stream::{Origin, PICTURE_SOON, Stream};
 use crate::track::Track;
 use crate::video::VideoEvent;
-use crate::{Codec, Manifest, MediaTime, ParticipantKey, Tick, TrackKey};
+use crate::{Manifest, MediaTime, ParticipantKey, Tick, TrackKey, UnitMark};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Ticks <-> media time.
@@ -32,6 +32,13 @@ pub(crate) enum LaneEvent {
     Wanted(TrackKey),
     Unwanted(TrackKey),
     Unpublished(TrackKey),
+    /// Left out from now on; `subscription`: the number of the one that ends.
+    Unsubscribed {
+        track: TrackKey,
+        subscription: u32,
+    },
+    /// Taken again.
+    Subscribed(TrackKey),
     /// Media is not accepted: the stay ends.
     Pause,
 }
@@ -41,6 +48,8 @@ pub(crate) struct Lane {
     pub participant: ParticipantKey,
     /// Index of its record in the manifest; None until the first media.
     pub record: Option<usize>,
+    /// Something has left the lines for it.
+    pub written: bool,
     /// Name without extension.
     pub base: String,
     pub tracks: Vec<TrackKey>,
@@ -61,7 +70,17 @@ pub(crate) struct Surroundings<'a> {
 
 impl Lane {
     pub(crate) fn new(participant: ParticipantKey, base: String) -> Self {
-        Self { participant, record: None, base, tracks: Vec::new(), events: VecDeque::new(), stream: None, last_sound: None, wanted: None }
+        Self {
+            participant,
+            record: None,
+            written: false,
+            base,
+            tracks: Vec::new(),
+            events: VecDeque::new(),
+            stream: None,
+            last_sound: None,
+            wanted: None,
+        }
     }
 
     pub(crate) fn start(&mut self, beginning: Beginning) {
@@ -91,6 +110,13 @@ impl Lane {
         }
     }
 
+    /// Every event, before any media.
+    pub(crate) fn apply_all(&mut self, around: &mut Surroundings) {
+        while let Some((at, event)) = self.events.pop_front() {
+            self.apply(around, at, event);
+        }
+    }
+
     fn deliver(&mut self, around: &mut Surroundings, bound: MediaTime) {
         loop {
             let mut first: Option<(MediaTime, i64, TrackKey)> = None;
@@ -112,24 +138,15 @@ impl Lane {
         let soon = self.picture_soon(around, at);
         let Some(track) = around.tracks.get_mut(&key) else { return };
         let Some((missing, held, fresh)) = track.pop(us) else { return };
-        around.manifest.tracks[track.record].lost += missing;
+        let unit = UnitMark { ssrc: track.ssrc(), rtp: held.rtp as u32, at };
+        around.manifest.tracks[track.record].lost(missing, unit, track.replayed);
         if track.is_video() {
-            let events = track.video.packet(missing, &held);
-            if missing > 0 {
-                self.lost(track);
-            }
-            for event in events {
+            for event in track.picture_events(missing, &held) {
                 self.picture(around, key, event);
             }
         } else if !held.payload.is_empty() {
-            self.sound(around, key, Sound { at, lost_before: missing, fresh, payload: held.payload }, soon);
-        }
-    }
-
-    fn lost(&mut self, track: &mut Track) {
-        track.need_key();
-        if let Some(stream) = &mut self.stream {
-            stream.lost();
+            let at = audio::captured(at);
+            self.sound(around, key, unit, Sound { at, lost_before: missing, fresh, payload: held.payload }, soon);
         }
     }
 
@@ -143,17 +160,21 @@ impl Lane {
         })
     }
 
-    fn sound(&mut self, around: &mut Surroundings, key: TrackKey, mut sound: Sound, soon: bool) {
-        // Of two microphones of one person the one published last is heard: a change of device.
-        let newest = self.tracks.iter().rev().find(|k| around.tracks.get(k).is_some_and(|t| !t.is_video()));
+    fn sound(&mut self, around: &mut Surroundings, key: TrackKey, unit: UnitMark, mut sound: Sound, soon: bool) {
+        // Of two microphones of one person the one published last is heard, a change of device: from its first sound on, and not from its
+        // publication, which is known while the other's last seconds are still in the line.
+        let place = |key: TrackKey| self.tracks.iter().position(|k| *k == key);
+        let superseded = self.last_sound.is_some_and(|last| place(last) > place(key));
         let (Some(track), Some(stream)) = (around.tracks.get(&key), &mut self.stream) else { return };
         let record = &mut around.manifest.tracks[track.record];
-        record.received_units += 1;
-        if newest != Some(&key) {
+        record.receives(1, unit, track.replayed);
+        if superseded {
             return;
         }
         sound.fresh |= self.last_sound.replace(key) != Some(key);
-        record.written_units += u64::from(stream.sound(&sound, soon));
+        if stream.sound(&sound, soon) {
+            record.writes(unit, track.replayed);
+        }
     }
 
     fn picture(&mut self, around: &mut Surroundings, key: TrackKey, event: VideoEvent) {
@@ -164,16 +185,26 @@ impl Lane {
         };
         let Some(at) = track.time_of(rtp, around.clock).map(|us| around.time.media(us)) else { return };
         let record = &mut around.manifest.tracks[track.record];
-        record.received_units = track.video.received;
+        let unit = UnitMark { ssrc: track.ssrc(), rtp: rtp as u32, at };
+        record.receives(track.video.take_received(), unit, track.replayed);
         match event {
             VideoEvent::Picture(picture) => {
                 if std::mem::take(&mut track.blank) {
                     stream.camera(at, !track.muted);
                 }
-                record.written_units += 1;
-                stream.picture(at, picture);
+                record.saw(at, picture.size);
+                let reason = track.transcodes(picture.key, picture.rotation);
+                record.transcoded = record.transcoded.or(reason);
+                let Track { record, codec, replayed, .. } = *track;
+                let origin = Origin { track: key, record, unit, codec, transcode: reason.is_some(), replayed };
+                stream.picture(at, picture, &origin);
             }
-            VideoEvent::Unusable { .. } => self.lost(track),
+            VideoEvent::Unusable { .. } => {
+                stream.lost();
+                if !track.video.in_sync {
+                    track.need_key();
+                }
+            }
             VideoEvent::Blank { .. } => {
                 if !std::mem::replace(&mut track.blank, true) {
                     stream.camera(at, false);
@@ -184,19 +215,29 @@ impl Lane {
 
     /// No picture before this time will come any more.
     fn video_frontier(&self, around: &Surroundings, bound: MediaTime) -> MediaTime {
-        let open = self.tracks.iter().filter_map(|key| {
-            let track = around.tracks.get(key).filter(|t| t.is_video())?;
-            let us = track.time_of(track.video.open()?, around.clock)?;
-            Some(around.time.media(us))
+        let cameras = self.tracks.iter().filter_map(|key| around.tracks.get(key).filter(|t| t.is_video()));
+        let frontiers = cameras.map(|track| {
+            let open = track.video.open().and_then(|rtp| track.time_of(rtp, around.clock)).map(|us| around.time.media(us));
+            MediaTime(open.unwrap_or(bound).min(bound).0 - track.video.reordering())
         });
-        open.fold(bound, MediaTime::min)
+        frontiers.fold(bound, MediaTime::min)
+    }
+
+    /// Nothing of what is known was published yet at this time: who comes back while the line still holds the end of the last stay.
+    fn is_empty_at(&self, around: &Surroundings, at: MediaTime) -> bool {
+        let known = self.tracks.iter().filter_map(|key| around.tracks.get(key));
+        known.map(|track| around.manifest.tracks[track.record].start).all(|start| start > at)
     }
 
     fn apply(&mut self, around: &mut Surroundings, at: MediaTime, event: LaneEvent) {
-        let is_camera = |key: &TrackKey| around.tracks.get(key).is_some_and(|t| t.is_video() && t.codec == Codec::H264);
+        let is_camera = |key: &TrackKey| around.tracks.get(key).is_some_and(|t| t.is_video());
         let wanted = match event {
             LaneEvent::Wanted(key) if is_camera(&key) => Some(key),
-            LaneEvent::Unwanted(key) | LaneEvent::Unpublished(key) if self.wanted == Some(key) => None,
+            LaneEvent::Unwanted(key) | LaneEvent::Unpublished(key) | LaneEvent::Unsubscribed { track: key, .. }
+                if self.wanted == Some(key) =>
+            {
+                None
+            }
             _ => self.wanted,
         };
         if wanted != self.wanted {
@@ -207,9 +248,24 @@ impl Lane {
         }
         let gone = match event {
             LaneEvent::Unpublished(key) => {
-                around.tracks.remove(&key);
+                let was_video = around.tracks.remove(&key).is_some_and(|track| track.is_video());
+                if let (true, Some(stream)) = (was_video, &mut self.stream) {
+                    stream.retire();
+                }
+                self.tracks.retain(|k| *k != key);
+                self.is_empty_at(around, at)
+            }
+            LaneEvent::Unsubscribed { track: key, subscription } => {
+                let was_video = around.tracks.get_mut(&key).is_some_and(|track| track.forget(subscription));
+                if let (true, Some(stream)) = (was_video, &mut self.stream) {
+                    stream.retire();
+                }
                 self.tracks.retain(|k| *k != key);
                 self.tracks.is_empty()
+            }
+            LaneEvent::Subscribed(key) => {
+                self.tracks.push(key);
+                false
             }
             LaneEvent::Pause => true,
             LaneEvent::Wanted(_) | LaneEvent::Unwanted(_) => false,

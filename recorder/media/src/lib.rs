@@ -15,30 +15,52 @@
 //!
 //! Same inputs at the same times give byte-identical outputs.
 
+mod assembler;
 mod audio;
+mod av1;
+mod bits;
 mod clock;
+mod decode_times;
 mod delay_line;
+mod depacketizer;
 mod ending;
 mod filler;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gaps;
 mod h264;
 pub mod input;
 mod lane;
+mod layers;
+mod ledger;
 pub mod names;
 pub mod output;
+mod pictures;
 mod playlist;
+mod playlists;
+mod replay;
 mod report;
 mod room;
 mod segmenter;
 mod session;
 mod store;
 mod stream;
+mod subscription;
 pub mod time;
 mod track;
 mod ts;
 mod video;
+mod vp8;
+mod vp9;
+mod written;
 
 pub use input::*;
+pub use ledger::{LEDGER_CHUNK, Ledger, LedgerEntry};
 pub use output::*;
+pub use pictures::MAX_UNANSWERED_PICTURES;
+pub use playlist::{PlaylistText, attempt_line, attempt_of_line};
+pub use replay::{Replay, ReplayParticipant, ReplayTrack, UnitMark};
+pub use segmenter::VOLUME_90K;
 pub use session::Session;
 pub use time::*;
+pub(crate) use track::Track;

@@ -68,6 +68,18 @@ pub fn kind_suffix(source: Source, alone: bool, ordinal: u32) -> String {
     }
 }
 
+/// A playlist's object name. `volume` counts from 1; the first has no number.
+pub fn volume_name(base: &str, volume: u32) -> String {
+    if volume > 1 { format!("{base}_{volume}.m3u8") } else { playlist_name(base) }
+}
+
+/// Base and volume of a playlist's object name. Unambiguous: no kind ends with an underscore and digits.
+pub fn volume_of(name: &str) -> (&str, u32) {
+    let stem = name.strip_suffix(".m3u8").unwrap_or(name);
+    let numbered = stem.rsplit_once('_').and_then(|(base, n)| Some((base, n.parse().ok().filter(|n| *n > 1)?)));
+    numbered.unwrap_or((stem, 1))
+}
+
 /// A playlist's name without `.m3u8`: what its segments' names begin with.
 pub fn individual_base(stem: &str, escaped_identity: &str, kind: &str) -> String {
     format!("{stem}__uid_s_{escaped_identity}__uid_e_{kind}")
@@ -93,6 +105,15 @@ mod tests {
         assert_eq!(at(951_782_400), "2000-02-29T00:00:00.007Z");
         assert_eq!(at(1_709_251_199), "2024-02-29T23:59:59.007Z");
         assert_eq!(at(4_107_542_400), "2100-03-01T00:00:00.007Z");
+    }
+
+    #[test]
+    fn volumes_of_a_playlist() {
+        let base = "0f8c_stand!5Fup__uid_s_ann__uid_e_video2";
+        let names = [1, 2, 10].map(|volume| volume_name(base, volume));
+        assert_eq!(names, [format!("{base}.m3u8"), format!("{base}_2.m3u8"), format!("{base}_10.m3u8")]);
+        assert_eq!(names.each_ref().map(|name| volume_of(name)), [(base, 1), (base, 2), (base, 10)]);
+        assert!(names[0] < names[1], "the first sorts first");
     }
 
     #[test]

@@ -1,11 +1,29 @@
 //! What a session tells the driver to do, and what it shows of itself.
 
-use crate::{MediaTime, OpId, Source, TrackKey, WallMicros};
+use crate::{Ledger, LedgerEntry, MediaTime, OpId, Source, TrackKey, WallMicros};
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 /// One playlist and its encoder state; numbered by the session from 0, in order of creation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PlaylistKey(pub u32);
+
+/// One of the two storages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Place {
+    Primary,
+    Backup,
+}
+
+/// What is to go from the backup, because the primary has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Removal {
+    Playlist(String),
+    /// By their place in [`Manifest::ledger`].
+    Segments(Vec<usize>),
+    /// With its chunks.
+    Manifest,
+}
 
 /// One segment of one playlist: `n` counts from 0 and is never reused within a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,13 +55,35 @@ pub enum AudioOp {
         samples: u32,
     },
     /// Drop (negative) or insert (positive) this many samples, spread by resampling over the next `over` samples: clock drift.
+    /// An output sample comes out as soon as the two inputs around it are known. `over` 0 ends what is under way.
     Compensate {
         samples: i32,
         over: u32,
     },
-    /// Reserved, never sent: the session itself leaves out frames that begin before their stay (the encoder's priming among them).
-    Prime,
     /// Flush the encoder: the last frames. The last operation of a playlist; pauses in between are bridged with silence, not with a new encoder.
+    Finish,
+}
+
+/// Work for a playlist's video chain (decoder -> upright -> H.264 encoder), to be done in order, off the event loop.
+/// One picture comes out for each that goes in: nothing is held back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VideoOp {
+    /// Answered by one [`crate::Input::VideoEncoded`]. Another codec than the last time means a new decoder, another size of what
+    /// is decoded a new encoder and with it a key frame. After something undecodable nothing is decoded until `key`.
+    Transcode {
+        codec: crate::Codec,
+        /// One whole access unit: Annex B for H.264, else as the codec's RTP payload format leaves it.
+        data: Bytes,
+        /// It can be decoded by itself.
+        key: bool,
+        /// Degrees clockwise by which it is to be turned: 0, 90, 180, 270.
+        rotation: u16,
+        /// Its place in time; strictly increasing within a playlist.
+        at: MediaTime,
+        /// An IDR picture is wanted; owed until one was made.
+        force_key: bool,
+    },
+    /// Nothing comes for now: decoder, encoder and their thread may go once they have answered. Not answered itself.
     Finish,
 }
 
@@ -52,6 +92,12 @@ pub enum Output {
     Audio {
         playlist: PlaylistKey,
         op: AudioOp,
+    },
+    /// `op` counts within the playlist. At most [`crate::MAX_UNANSWERED_PICTURES`] of a playlist are unanswered at a time.
+    Video {
+        playlist: PlaylistKey,
+        op: OpId,
+        work: VideoOp,
     },
     /// Append to the segment's `.part` file in the spool (created at the first append).
     Append {
@@ -72,19 +118,38 @@ pub enum Output {
         segment: SegmentKey,
         name: String,
         entry: LedgerEntry,
+        to: Place,
+    },
+    /// Store at the primary, as `Upload` does, what the backup has; `Gone`: it has not.
+    Move {
+        op: OpId,
+        name: String,
+        entry: LedgerEntry,
     },
     /// Store the playlist text, conditional on its own last ETag.
     PutPlaylist {
         op: OpId,
         name: String,
         body: String,
+        to: Place,
     },
     /// Serialise [`crate::Session::manifest`] and store it, conditional on its own last ETag.
     PutManifest {
         op: OpId,
+        to: Place,
+    },
+    /// Remove it from the backup; what is not there is removed. Answer `Put`.
+    RemoveFromBackup {
+        op: OpId,
+        what: Removal,
     },
     RequestKeyframe {
         track: TrackKey,
+    },
+    /// The SFU should send this track (true), or need not any more (false). No track is wanted before this says so.
+    Subscribe {
+        track: TrackKey,
+        wanted: bool,
     },
     /// [`crate::Session::report`] changed in a way a reader wants to see at once.
     ReportChanged,
@@ -120,13 +185,17 @@ pub enum GapReason {
     Disconnected,
     /// The recorder process was not there.
     RecorderRestarted,
-    /// Packets lost on the network and not recovered.
+    /// Packets lost on the network and not recovered, or sound that came too late for its place.
     PacketLoss,
     /// A published track from which no picture came.
     NoPicture,
     DiskFull,
     /// A finished segment that no storage took.
     SegmentLost,
+    /// Pictures that could not be transcoded in time.
+    Overloaded,
+    /// Pictures that came whole but cannot be decoded.
+    Undecodable,
 }
 
 /// A hole in the recording.
@@ -140,26 +209,26 @@ pub struct Gap {
     pub open: bool,
 }
 
-/// A line of the ledger: one segment.
+/// Why a stream's clock was not believed any more; from there on arrival tells the time until reports do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClockFault {
+    /// RTP time leapt by more than 500 ms although packets came one after the other.
+    Jumped,
+    /// Packets kept coming 500 ms later than before for 5 s, and no report says that RTP ran on: the sender's media stood.
+    Moved,
+    /// RTP time stood still for 500 ms while packets came.
+    StoodStill,
+    /// Reports put it more than 2 s from where its packets arrive, among the tracks of its participant.
+    Apart,
+}
+
+/// A clock was overridden.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LedgerEntry {
-    /// Name of the playlist object.
-    pub playlist: String,
-    pub n: u32,
-    /// Object name of the segment.
-    pub name: String,
-    pub start: MediaTime,
-    pub duration90k: i64,
-    pub wall: WallMicros,
-    pub bytes: u64,
-    pub sha256: String,
-    /// Empty until stored.
-    pub etag: String,
-    pub stored: bool,
-    pub lost: bool,
-    pub discontinuity: bool,
-    pub independent: bool,
-    pub epoch: u32,
+pub struct ClockOverride {
+    pub identity: String,
+    pub source: Source,
+    pub at: MediaTime,
+    pub fault: ClockFault,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -183,7 +252,71 @@ pub struct TrackRecord {
     pub received_units: u64,
     pub written_units: u64,
     pub muted: Vec<(MediaTime, Option<MediaTime>)>,
+    /// When the job's lists left it out.
+    pub unsubscribed: Vec<(MediaTime, Option<MediaTime>)>,
+    /// It has a playlist: some of it was to be recorded.
     pub recorded: bool,
+    /// Why (some of) it is not recorded as it came but as H.264 of our own; None: it passed untouched.
+    pub transcoded: Option<TranscodeReason>,
+    /// Why nothing of it is recorded.
+    pub unrecorded: Option<Unrecorded>,
+    /// Sizes of pictures, each with when it was first seen: of a sender of several layers, those received.
+    pub sizes: Vec<PictureSize>,
+    /// The newest unit that `received_units` counts, and the newest that `written_units` does.
+    pub received: Option<crate::UnitMark>,
+    pub written: Option<crate::UnitMark>,
+}
+
+/// Why nothing of a track is recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unrecorded {
+    /// The job records the other kind only.
+    MediaNotWanted,
+    /// The job's lists leave its publisher out.
+    NotSubscribed,
+    CodecNotSupported,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PictureSize {
+    pub at: MediaTime,
+    pub width: u32,
+    pub height: u32,
+}
+
+/// A sender that keeps changing its size (a shared window being dragged) is followed this far.
+const SIZES_MAX: usize = 64;
+
+impl TrackRecord {
+    /// Over, if it was not before: what was still so ends with it.
+    pub(crate) fn close(&mut self, at: MediaTime) {
+        let end = *self.end.get_or_insert(at.max(self.start));
+        for (start, until) in self.muted.iter_mut().chain(&mut self.unsubscribed).filter(|(_, until)| until.is_none()) {
+            *until = Some(end.max(*start));
+        }
+    }
+
+    /// Of one that was over at `end`: since when nothing was wanted of it, because it was muted or left out until then.
+    pub(crate) fn wanted_until(&self, end: MediaTime) -> MediaTime {
+        let off = self.muted.iter().chain(&self.unsubscribed).filter(|(_, until)| *until == Some(end));
+        off.map(|(since, _)| *since).fold(end, MediaTime::min)
+    }
+
+    pub(crate) fn saw(&mut self, at: MediaTime, (width, height): (u32, u32)) {
+        let known = self.sizes.iter().any(|size| (size.width, size.height) == (width, height));
+        if !known && self.sizes.len() < SIZES_MAX {
+            self.sizes.push(PictureSize { at, width, height });
+        }
+    }
+}
+
+/// Why pictures do not pass untouched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TranscodeReason {
+    /// Players do not take this codec in a transport stream.
+    Codec,
+    /// It is sent lying on its side (video-orientation extension); a transport stream cannot say so.
+    Rotation,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -204,18 +337,39 @@ pub struct PlaylistRecord {
 pub struct Continuation {
     pub continuity_counters: Vec<(u16, u8)>,
     pub next_n: u32,
+    /// None: no segment is finished yet, or it is not known how.
+    pub seam: Option<Seam>,
+}
+
+/// The end of the newest finished segment: where a process that is handed a journal goes on writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seam {
+    pub end: MediaTime,
+    /// What comes next goes on from it, without a discontinuity.
+    pub continuous: bool,
+    /// Where the next frame of sound begins.
+    pub sound: Option<MediaTime>,
+    /// Decoding time of the last picture: 90 kHz of the transport stream, not wrapped.
+    pub decoded: Option<i64>,
+    /// The last clock reference, likewise.
+    pub clock: Option<i64>,
+    /// The publisher's newest picture in it.
+    pub picture: Option<crate::UnitMark>,
 }
 
 /// Everything that is known of the recording; the recorder serialises it as the manifest object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Manifest {
     pub epoch: u32,
+    /// Everything that happened before is in it.
+    pub as_of: MediaTime,
     /// Wall clock at media time 0; None before the first media.
     pub epoch_time: Option<WallMicros>,
-    pub ledger: Vec<LedgerEntry>,
+    pub ledger: Ledger,
     pub participants: Vec<ParticipantRecord>,
     pub tracks: Vec<TrackRecord>,
     pub gaps: Vec<Gap>,
+    pub clock_overrides: Vec<ClockOverride>,
     pub playlists: Vec<PlaylistRecord>,
     pub outcome: Option<Outcome>,
 }
@@ -239,6 +393,12 @@ pub enum Degradation {
     DiskFull,
     /// Storage does not take objects at the moment.
     StorageUnavailable,
+    /// Neither of both storages does.
+    BackupUnavailable,
+    /// Objects go to the backup, or still lie there.
+    StoredInBackup,
+    /// Pictures come faster than they can be transcoded: some are left out.
+    Overloaded,
 }
 
 /// Counts for the report; no names.
@@ -251,6 +411,8 @@ pub struct Report {
     pub recorded_files: u64,
     pub uploaded_files: u64,
     pub uploaded_bytes: u64,
+    /// In the backup storage alone.
+    pub backup_files: u64,
     pub recorded90k: i64,
     pub backlog90k: i64,
     pub playlists_stored: u32,

@@ -1,6 +1,7 @@
 //! What a session shows of itself.
 
-use crate::{Degradation, Output, Report, Session, State};
+use crate::{Degradation, Output, Report, Session, State, names};
+use std::collections::BTreeMap;
 
 /// The part of a report whose change is told at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,6 +11,7 @@ pub(crate) struct Shown {
     participants: u32,
     playlists_stored: u32,
     uploaded_files: u64,
+    backup_files: u64,
     gaps: u32,
     degraded: Vec<Degradation>,
 }
@@ -17,21 +19,20 @@ pub(crate) struct Shown {
 impl Session {
     pub fn report(&self) -> Report {
         let ledger = &self.manifest.ledger;
-        let stored = ledger.iter().filter(|e| e.stored);
-        let first = ledger.iter().map(|e| e.start.0).min();
-        let end = ledger.iter().map(|e| e.start.0 + e.duration90k).max();
-        let waiting = ledger.iter().filter(|e| !e.stored && !e.lost).map(|e| e.start.0).min();
+        let totals = ledger.totals();
+        let waiting = ledger.iter().filter(|e| !e.stored && !e.in_backup && !e.lost).map(|e| e.start.0).min();
         let gaps = &self.manifest.gaps;
         Report {
             state: self.state(),
             connected: self.connected,
             participants: self.people.values().filter(|p| p.present).count() as u32,
             first_media: self.manifest.epoch_time,
-            recorded_files: ledger.len() as u64,
-            uploaded_files: stored.clone().count() as u64,
-            uploaded_bytes: stored.map(|e| e.bytes).sum(),
-            recorded90k: end.unwrap_or(0) - first.unwrap_or(0),
-            backlog90k: waiting.zip(end).map_or(0, |(from, end)| end - from),
+            recorded_files: totals.entries as u64,
+            uploaded_files: totals.stored,
+            uploaded_bytes: totals.stored_bytes,
+            backup_files: totals.backed_up,
+            recorded90k: self.longest_playlist(),
+            backlog90k: waiting.zip(ledger.end()).map_or(0, |(from, end)| end.0 - from),
             playlists_stored: self.manifest.playlists.iter().filter(|p| p.stored).count() as u32,
             gaps: gaps.len() as u32,
             gap90k: gaps.iter().map(|g| g.duration90k).sum(),
@@ -40,6 +41,15 @@ impl Session {
             packets_lost: self.manifest.tracks.iter().map(|t| t.lost).sum(),
             degraded: self.degraded(),
         }
+    }
+
+    /// Media of the longest playlist, all volumes, without what is missing in between.
+    fn longest_playlist(&self) -> i64 {
+        let mut lengths = BTreeMap::<&str, i64>::new();
+        for (playlist, recorded90k) in self.manifest.ledger.recorded() {
+            *lengths.entry(names::volume_of(playlist).0).or_default() += recorded90k;
+        }
+        lengths.into_values().max().unwrap_or(0)
     }
 
     fn state(&self) -> State {
@@ -53,22 +63,28 @@ impl Session {
     }
 
     fn degraded(&self) -> Vec<Degradation> {
-        let unsupported = self.tracks.values().any(|t| t.published && t.playlist.is_none() && self.is_wanted(t.source));
+        let unsupported = self.misses_a_codec();
+        let overloaded = self.lanes.values().filter_map(|l| l.stream.as_ref()).any(|s| s.is_overloaded());
         let all = [
             (unsupported, Degradation::CodecNotSupported),
             (self.spool_full, Degradation::DiskFull),
-            (self.store.failing, Degradation::StorageUnavailable),
+            (self.store.both_fail(), Degradation::BackupUnavailable),
+            (self.store.uses_backup(), Degradation::StoredInBackup),
+            (self.store.is_failing() && !self.store.uses_backup(), Degradation::StorageUnavailable),
+            (overloaded, Degradation::Overloaded),
         ];
         all.into_iter().filter(|(is, _)| *is).map(|(_, what)| what).collect()
     }
 
     pub(crate) fn show_report(&mut self) {
+        let totals = self.manifest.ledger.totals();
         let shown = Shown {
             state: self.state(),
             connected: self.connected,
             participants: self.people.values().filter(|p| p.present).count() as u32,
             playlists_stored: self.manifest.playlists.iter().filter(|p| p.stored).count() as u32,
-            uploaded_files: self.manifest.ledger.iter().filter(|e| e.stored).count() as u64,
+            uploaded_files: totals.stored,
+            backup_files: totals.backed_up,
             gaps: self.manifest.gaps.len() as u32,
             degraded: self.degraded(),
         };

@@ -1,22 +1,24 @@
 //! The session: one recording in one process. Dispatches inputs, pumps the lanes, drains effects into outputs.
 
+use crate::clock::ParticipantClock;
 use crate::ending::Ending;
 use crate::lane::{Lane, MediaClock, Surroundings};
-use crate::room::Person;
-use crate::segmenter::{Beginning, Effect, HARD_EXTRA_SECONDS};
+use crate::replay::Replaying;
+use crate::room::{Outage, Person};
+use crate::segmenter::{Effect, HARD_EXTRA_SECONDS};
 use crate::store::Store;
+use crate::stream::Stream;
 use crate::track::Track;
-use crate::ts::Streams;
 use crate::{
-    Continuation, GapReason, Input, Manifest, MediaKinds, MediaTime, Output, ParticipantKey, PlaylistKey, PlaylistRecord, RtpPacket,
-    SegmentKey, SenderReport, Tick, TrackKey, WallMicros,
+    ClockOverride, GapReason, Input, Manifest, MediaTime, Output, ParticipantKey, PlaylistKey, RtpPacket, SegmentKey, SenderReport, Tick,
+    TrackKey, WallMicros,
 };
 use std::collections::{BTreeMap, VecDeque};
 
 /// How long packets wait: retransmissions arrive, timestamps are decided with knowledge.
 pub(crate) const LINE_US: u64 = 3_000_000;
 /// While nothing arrives at all the line grows to this.
-const LONGEST_LINE_US: u64 = 10_000_000;
+pub(crate) const LONGEST_LINE_US: u64 = 10_000_000;
 /// Nothing at all for this long is an outage ...
 const STALL_US: u64 = 1_000_000;
 /// ... and retransmissions have this long after it.
@@ -25,8 +27,8 @@ const AFTER_STALL_US: u64 = 2_000_000;
 const REPORT_WAIT_US: u64 = 8_000_000;
 /// First packets may be mapped to this much before their arrival.
 const BEFORE_ARRIVAL_US: i64 = 500_000;
-/// Lines are looked at this often.
-const PUMP_US: u64 = 50_000;
+/// Lines are looked at this often: what is done together is cheaper, and 3 s behind everything nobody notices.
+const PUMP_US: u64 = 100_000;
 
 /// See the crate's documentation for the loop that drives it.
 #[derive(Debug)]
@@ -47,11 +49,18 @@ pub struct Session {
     pub(crate) saw_unsupported: bool,
     pub(crate) spool_full: bool,
     pub(crate) open_gaps: BTreeMap<&'static str, usize>,
-    /// End of what an earlier process recorded, until new media comes.
-    pub(crate) restarted_at: Option<MediaTime>,
+    pub(crate) outage: Option<Outage>,
+    /// Ends of what earlier processes recorded, until newer media comes.
+    pub(crate) restarts: Vec<MediaTime>,
+    /// Since then a process that follows one that died is in the room.
+    pub(crate) returned: Option<MediaTime>,
+    /// A journal is handed in again.
+    pub(crate) replaying: Option<Replaying>,
+    /// One was handed in to this process.
+    pub(crate) replayed: bool,
     pub(crate) shown: Option<crate::report::Shown>,
     last_pump: Option<Tick>,
-    last_packet: Option<Tick>,
+    pub(crate) last_packet: Option<Tick>,
     flowing_since: Option<Tick>,
 }
 
@@ -59,7 +68,7 @@ impl Session {
     pub fn new(mut config: crate::Config, now: Tick, wall: WallMicros) -> Self {
         let resume = config.resume.take();
         let mut session = Self {
-            store: Store::new(config.attempt, config.segment_seconds + HARD_EXTRA_SECONDS),
+            store: Store::new(config.attempt, config.segment_seconds + HARD_EXTRA_SECONDS, config.backup),
             config,
             started: (now, wall),
             time: None,
@@ -75,42 +84,50 @@ impl Session {
             saw_unsupported: false,
             spool_full: false,
             open_gaps: BTreeMap::new(),
-            restarted_at: None,
+            outage: None,
+            restarts: Vec::new(),
+            returned: None,
+            replaying: None,
+            replayed: false,
             shown: None,
             last_pump: None,
             last_packet: None,
             flowing_since: None,
         };
         if let Some(resume) = resume {
-            session.resume(now, wall, resume.manifest);
+            session.resume(now, wall, resume);
         }
         session.manifest.epoch = session.config.attempt;
         session
     }
 
     /// Goes on where an earlier process ended: same epoch, same playlists, what is not stored goes first.
-    fn resume(&mut self, now: Tick, wall: WallMicros, manifest: Manifest) {
-        self.manifest = manifest;
+    fn resume(&mut self, now: Tick, wall: WallMicros, resume: crate::Resume) {
+        self.manifest = resume.manifest;
         self.manifest.outcome = None;
-        self.manifest.gaps.iter_mut().for_each(|gap| gap.open = false);
-        let end = self.manifest.ledger.iter().map(|e| e.start.0 + e.duration90k).max();
+        let end = self.manifest.ledger.end();
         if let Some(epoch) = self.manifest.epoch_time {
             let by_wall = MediaTime::from_micros(wall.0 as i64 - epoch.0 as i64).0;
-            // At least 1 ms behind, so that names are unique and sorted even when the wall clock went back.
-            let base = end.map_or(by_wall, |end| by_wall.max(end + MediaTime::PER_SECOND / 1000));
+            // Even when the wall clock went back: not before the epoch, and 1 ms behind what there is, so that names are unique and sorted.
+            let base = by_wall.max(end.map_or(0, |end| end.0 + MediaTime::PER_SECOND / 1000));
             self.time = Some(MediaClock { at: now, base: MediaTime(base) });
         }
-        self.restarted_at = end.map(MediaTime);
-        for record in 0..self.manifest.playlists.len() {
-            let base = self.manifest.playlists[record].name.trim_end_matches(".m3u8").to_string();
-            let key = PlaylistKey(record as u32);
-            let mut lane = Lane::new(ParticipantKey(u32::MAX), base);
-            lane.record = Some(record);
-            self.manifest.playlists[record].ended = false;
-            self.lanes.insert(key, lane);
-            self.store.add_playlist(key, record, &self.manifest);
+        self.resume_playlists();
+        match resume.replay {
+            Some(replay) => self.restore(now, replay),
+            None => {
+                // Media may have come of which nothing is finished.
+                let end = end.unwrap_or(MediaTime(0));
+                self.restarts.extend(self.manifest.epoch_time.map(|_| end));
+                self.manifest.gaps.iter_mut().for_each(|gap| gap.open = false);
+                self.book_unfinished(end);
+                self.close_stays(end);
+                if self.manifest.epoch_time.is_none() {
+                    // Without media there was no time: what comes now could not be told from it.
+                    self.manifest.tracks.clear();
+                }
+            }
         }
-        self.close_stays();
     }
 
     /// `now` never goes back between calls.
@@ -118,8 +135,10 @@ impl Session {
         if self.is_finished() {
             return;
         }
-        let quiet = matches!(input, Input::Packet { .. } | Input::AudioEncoded { .. } | Input::SenderReport { .. });
+        let quiet =
+            matches!(input, Input::Packet { .. } | Input::AudioEncoded { .. } | Input::VideoEncoded { .. } | Input::SenderReport { .. });
         self.dispatch(now, input);
+        self.manifest.as_of = self.manifest.as_of.max(self.media_at(now));
         let pumped = self.pump_if_due(now);
         self.check_ending(now);
         if (!quiet || pumped) && !self.is_finished() {
@@ -132,14 +151,22 @@ impl Session {
         match input {
             Input::Packet { track, packet } => self.packet(now, track, packet),
             Input::SenderReport { track, report } => self.sender_report(now, track, report),
-            Input::AudioEncoded { playlist, frames } => self.encoded(playlist, frames),
+            Input::AudioEncoded { playlist, frames } => self.encoded(playlist, |stream| stream.encoded(frames)),
+            Input::VideoEncoded { playlist, op, result } => self.encoded(playlist, |stream| stream.transcoded(op, result)),
             Input::SegmentClosed { op, result } => self.segment_closed(now, op, result),
+            Input::LedgerKept { entries } => self.store.seal(entries, &mut self.manifest.ledger),
             Input::Uploaded { op, result } => {
-                self.store.uploaded(now, op, result, &mut self.manifest);
+                let lost = self.store.uploaded(now, op, result, &mut self.manifest);
+                lost.into_iter().for_each(|entry| self.segment_lost(entry));
             }
             Input::Put { op, result } => self.store.put_answered(now, op, result, &mut self.manifest),
             Input::Order(order) => self.order(now, order),
             Input::SpoolFull(full) => self.set_spool_full(now, full),
+            Input::Restarted => {
+                self.empty_lines(now);
+                self.restarted(now);
+            }
+            Input::Replayed => self.end_replay(),
             Input::Wake => {}
             roster => self.roster(now, roster),
         }
@@ -164,24 +191,42 @@ impl Session {
         &self.manifest
     }
 
+    /// The manifest was written to the backup before anything else: it is to go when it is not needed there.
+    pub fn backup_is_claimed(&mut self) {
+        self.store.backup_is_claimed();
+    }
+
     /// Media time of a moment; 0 before the epoch.
     pub(crate) fn media_at(&self, now: Tick) -> MediaTime {
         self.time.map_or(MediaTime(0), |time| time.media_at(now))
     }
 
+    /// Packets that come now are recorded.
+    pub fn accepts_media(&self) -> bool {
+        !self.spool_full && self.ending.as_ref().is_none_or(|ending| !ending.closed)
+    }
+
     fn packet(&mut self, now: Tick, key: TrackKey, packet: RtpPacket) {
         let quality = self.config.report_quality;
         let segment_us = u64::from(self.config.segment_seconds) * 1_000_000;
-        let Some(track) = self.tracks.get_mut(&key).filter(|t| t.playlist.is_some()) else { return };
+        let known = self.is_known(now);
+        if !self.accepts_media() {
+            return;
+        }
+        let Some(track) = self.tracks.get_mut(&key).filter(|t| t.playlist.is_some() && t.subscribed) else { return };
         let Some(person) = self.people.get_mut(&track.participant) else { return };
-        if self.spool_full || self.ending.as_ref().is_some_and(|e| e.closed) {
+        let is_key = track.is_video() && crate::depacketizer::payload_is_key(track.codec, &packet.payload);
+        let taken = track.packet(now, packet, quality, &mut person.clock);
+        let fault = track.take_fault().filter(|_| !known);
+        if let (Some(fault), Some(time)) = (fault, self.time) {
+            let (identity, source) = (person.identity.clone(), track.source);
+            self.manifest.clock_overrides.push(ClockOverride { identity, source, at: time.media_at(now), fault });
+            self.store.manifest_changed();
+        }
+        if !taken {
             return;
         }
-        let is_key = track.is_video() && crate::h264::payload_is_key(&packet.payload);
-        if !track.packet(now, packet, quality, &mut person.clock) {
-            return;
-        }
-        self.manifest.tracks[track.record].packets += 1;
+        self.manifest.tracks[track.record].packets += u64::from(!known);
         if is_key && track.cut_base().is_none_or(|base| now.since(base) + 500_000 >= segment_us) {
             track.cut_expected(now);
         }
@@ -195,12 +240,23 @@ impl Session {
     /// The epoch: arrival of the first media.
     fn begin_time(&mut self, now: Tick) {
         if self.time.is_none() {
-            self.time = Some(MediaClock { at: now, base: MediaTime(0) });
+            let time = MediaClock { at: now, base: MediaTime(0) };
+            self.time = Some(time);
+            self.apply_early_events(time);
         }
         if self.manifest.epoch_time.is_none() {
             let wall = self.started.1.0 + now.since(self.started.0);
             self.manifest.epoch_time = Some(WallMicros(wall));
             self.store.manifest_changed();
+        }
+    }
+
+    /// What the roster said before the first media has its time, and comes before it.
+    fn apply_early_events(&mut self, time: MediaClock) {
+        for lane in self.lanes.values_mut() {
+            let Some(person) = self.people.get(&lane.participant) else { continue };
+            let (tracks, manifest) = (&mut self.tracks, &mut self.manifest);
+            lane.apply_all(&mut Surroundings { tracks, clock: &person.clock, time, manifest });
         }
     }
 
@@ -211,9 +267,9 @@ impl Session {
         }
     }
 
-    fn encoded(&mut self, playlist: PlaylistKey, frames: Vec<bytes::Bytes>) {
+    fn encoded(&mut self, playlist: PlaylistKey, take: impl FnOnce(&mut Stream)) {
         if let Some(stream) = self.lanes.get_mut(&playlist).and_then(|l| l.stream.as_mut()) {
-            stream.encoded(frames);
+            take(stream);
         }
         self.drain_effects(playlist);
     }
@@ -227,10 +283,11 @@ impl Session {
     fn pump_if_due(&mut self, now: Tick) -> bool {
         let due = self.last_pump.is_none_or(|last| now.since(last) >= PUMP_US);
         let urgent = self.ending.as_ref().is_some_and(|e| !e.closed && now >= self.last_line_wake(e));
-        if self.time.is_none() || !(due || urgent) {
+        if self.time.is_none() || self.is_closed() || !(due || urgent) {
             return false;
         }
         self.last_pump = Some(now);
+        self.pause_while_disconnected(now);
         let participants: Vec<ParticipantKey> = self.people.keys().copied().collect();
         for participant in participants {
             self.pump(now, participant);
@@ -245,12 +302,24 @@ impl Session {
         person.horizon = Some(horizon);
         let keys: Vec<PlaylistKey> = self.lanes.iter().filter(|(_, l)| l.participant == participant).map(|(key, _)| *key).collect();
         for key in keys {
-            self.start_lane(key);
+            self.start_lane(key, horizon);
             let (Some(lane), Some(person)) = (self.lanes.get_mut(&key), self.people.get(&participant)) else { continue };
             let clock = &person.clock;
             let mut around = Surroundings { tracks: &mut self.tracks, clock, time, manifest: &mut self.manifest };
             lane.pump(&mut around, horizon);
             self.drain_effects(key);
+        }
+    }
+
+    /// Nothing that was under way arrives any more, and how the ticks of what comes lie to the senders' clocks is not known: a wall clock
+    /// that may have been set is all that ties two processes together. What came is handed on by the clocks it came by.
+    fn empty_lines(&mut self, now: Tick) {
+        let Some(end) = self.time.map(|time| time.media_at(now)) else { return };
+        let participants: Vec<ParticipantKey> = self.people.keys().copied().collect();
+        for participant in participants {
+            self.people.get_mut(&participant).into_iter().for_each(|person| person.horizon = person.horizon.max(Some(end)));
+            self.pump(now, participant);
+            self.people.get_mut(&participant).into_iter().for_each(|person| person.clock = ParticipantClock::default());
         }
     }
 
@@ -260,7 +329,7 @@ impl Session {
         let Some(time) = self.time else { return before };
         let ending = self.ending.as_ref();
         let mut at = now.0 as i64 - self.line_us(now) as i64;
-        let waiting = self.tracks.values().filter(|t| t.participant == participant && t.published && !t.muted);
+        let waiting = self.tracks.values().filter(|t| t.participant == participant && t.is_expected());
         for first in waiting.filter(|t| t.playlist.is_some() && !t.has_report()).filter_map(|t| t.first_packet) {
             if now.since(first) < REPORT_WAIT_US && ending.is_none_or(|e| now.since(e.since) < LINE_US) {
                 at = at.min(first.0 as i64 - BEFORE_ARRIVAL_US);
@@ -274,99 +343,57 @@ impl Session {
         horizon.max(before)
     }
 
+    /// Somebody's track was sending and is neither muted nor withdrawn.
+    pub(crate) fn expects_packets(&self) -> bool {
+        self.tracks.values().any(|t| t.is_expected() && t.first_packet.is_some())
+    }
+
     /// Length of the delay line: it grows while nothing arrives at all, because a server resends what it still holds.
     fn line_us(&self, now: Tick) -> u64 {
         let Some(last) = self.last_packet.filter(|_| self.ending.is_none()) else { return LINE_US };
-        let expected = self.tracks.values().any(|t| t.published && !t.muted && t.first_packet.is_some());
         let stalled = now.since(last) >= STALL_US;
         let recovering = self.flowing_since.is_some_and(|since| now.since(since) < AFTER_STALL_US);
-        if expected && (stalled || recovering) { LONGEST_LINE_US } else { LINE_US }
-    }
-
-    /// A playlist comes into being with its first packet.
-    fn start_lane(&mut self, key: PlaylistKey) {
-        let Some(lane) = self.lanes.get(&key).filter(|l| l.stream.is_none()) else { return };
-        let Some(epoch) = self.manifest.epoch_time else { return };
-        let has_packets = lane.tracks.iter().any(|k| self.tracks.get(k).is_some_and(|t| t.first_packet.is_some()));
-        if !has_packets {
-            return;
-        }
-        let record = lane.record.unwrap_or_else(|| self.add_playlist(key));
-        let known = &self.manifest.playlists[record];
-        let ledger = self.manifest.ledger.iter().filter(|e| e.playlist == known.name);
-        let bounds = |e: &crate::LedgerEntry| (e.start.0, e.start.0 + e.duration90k, e.n + 1);
-        let earlier = ledger.map(bounds).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1), a.2.max(b.2)));
-        let beginning = Beginning {
-            base: self.lanes[&key].base.clone(),
-            streams: Streams { video: known.has_video, audio: known.has_audio },
-            segment_seconds: self.config.segment_seconds,
-            epoch,
-            counters: known.continuation.continuity_counters.clone(),
-            next_n: earlier.map_or(0, |(.., n)| n).max(known.continuation.next_n),
-            earlier: earlier.map(|(start, end, _)| (MediaTime(start), MediaTime(end))),
-        };
-        if let Some(lane) = self.lanes.get_mut(&key) {
-            lane.record = Some(record);
-            lane.start(beginning);
-        }
-    }
-
-    fn add_playlist(&mut self, key: PlaylistKey) -> usize {
-        let lane = &self.lanes[&key];
-        let kind = lane.base.rsplit("__uid_e_").next().unwrap_or_default();
-        let sound_too = kind == "av" || kind == "screen";
-        let record = self.manifest.playlists.len();
-        self.manifest.playlists.push(PlaylistRecord {
-            name: crate::names::playlist_name(&lane.base),
-            identity: self.people.get(&lane.participant).map(|p| p.identity.clone()).unwrap_or_default(),
-            has_video: self.config.media != MediaKinds::Audio,
-            has_audio: match self.config.media {
-                MediaKinds::AudioVideo => sound_too,
-                MediaKinds::Audio => true,
-                MediaKinds::Video => false,
-            },
-            stored: false,
-            ended: false,
-            continuation: Continuation::default(),
-        });
-        self.store.add_playlist(key, record, &self.manifest);
-        record
+        if self.expects_packets() && (stalled || recovering) { LONGEST_LINE_US } else { LINE_US }
     }
 
     /// Turns what a playlist wants into outputs.
     pub(crate) fn drain_effects(&mut self, key: PlaylistKey) {
         let Some(stream) = self.lanes.get_mut(&key).and_then(|l| l.stream.as_mut()) else { return };
         let effects = stream.take_effects();
-        let name = self.store.playlist_record(key).map(|r| self.manifest.playlists[r].name.clone());
         for effect in effects {
             match effect {
                 Effect::Audio(op) => self.outputs.push_back(Output::Audio { playlist: key, op }),
-                Effect::Append { n, name, data } => self.append(key, n, name, data),
-                Effect::Close(finished) => {
-                    self.note_continuation(key);
-                    let output = self.store.close(key, finished);
-                    self.outputs.push_back(output);
+                Effect::Video { op, work } => self.outputs.push_back(Output::Video { playlist: key, op, work }),
+                Effect::Written(of) => self.manifest.tracks[of.record].writes(of.unit, of.replayed),
+                Effect::NeedKey(track) => self.tracks.get_mut(&track).into_iter().for_each(Track::need_key),
+                Effect::Append { n, name, start, data } => {
+                    self.end_restarts(start);
+                    self.outputs.push_back(Output::Append { segment: SegmentKey { playlist: key, n }, name, data });
                 }
-                Effect::Gap { start, end, reason } => self.gap(start, end, reason, name.clone()),
+                Effect::Close(finished) => {
+                    let output = self.store.close(key, finished);
+                    self.outputs.extend(output);
+                }
+                Effect::NextVolume => self.next_volume(key),
+                Effect::Gap { start, end, reason } => {
+                    let name = self.store.playlist_record(key).map(|r| self.manifest.playlists[r].name.clone());
+                    self.gap(start, end, reason, name);
+                }
             }
         }
     }
 
-    fn append(&mut self, playlist: PlaylistKey, n: u32, name: String, data: bytes::Bytes) {
-        let start = self.lanes.get(&playlist).and_then(|l| l.stream.as_ref()).and_then(|s| s.segments().start());
-        if let (Some(end), Some(start)) = (self.restarted_at, start) {
-            self.restarted_at = None;
-            self.gap(end, start, GapReason::RecorderRestarted, None);
-        }
-        self.outputs.push_back(Output::Append { segment: SegmentKey { playlist, n }, name, data });
+    /// Media is written again: of a segment that began here.
+    fn end_restarts(&mut self, start: MediaTime) {
+        let over: Vec<MediaTime> = self.restarts.extract_if(.., |end| *end <= start).collect();
+        over.into_iter().for_each(|end| self.gap(end, start, GapReason::RecorderRestarted, None));
     }
 
-    fn note_continuation(&mut self, key: PlaylistKey) {
-        let segments = self.lanes.get(&key).and_then(|l| l.stream.as_ref()).map(|s| s.segments());
-        if let (Some(segments), Some(record)) = (segments, self.store.playlist_record(key)) {
-            self.manifest.playlists[record].continuation =
-                Continuation { continuity_counters: segments.counters(), next_n: segments.next_n() };
-        }
+    /// It ends without more media: nothing was received from the death to the return. Whoever never returned was to end it only.
+    pub(crate) fn end_restarts_without_media(&mut self) {
+        let died = std::mem::take(&mut self.restarts);
+        let Some(returned) = self.returned.filter(|returned| died.iter().all(|at| at < returned)) else { return };
+        died.into_iter().for_each(|at| self.gap(at, returned, GapReason::RecorderRestarted, None));
     }
 
     fn ask_for_keyframes(&mut self, now: Tick) {
@@ -382,7 +409,7 @@ impl Session {
     }
 
     fn has_work(&self) -> bool {
-        self.time.is_some() && self.lanes.values().any(|lane| lane.has_work(&self.tracks))
+        self.time.is_some() && !self.is_closed() && self.lanes.values().any(|lane| lane.has_work(&self.tracks))
     }
 
     fn drain_store(&mut self, now: Tick) {

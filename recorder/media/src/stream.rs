@@ -1,14 +1,16 @@
 //! One playlist: pictures, sound and what stands in for them, merged in order of time.
 
-use crate::audio::{AudioChain, Sound};
+use crate::audio::{self, AudioChain, Sound};
+use crate::decode_times::Order;
 use crate::filler;
 use crate::h264::{self, ParameterSets};
-use crate::segmenter::{Beginning, Effect, Segmenter};
+use crate::pictures::{Acceptance, CutPlan, Format, Pictures, Provenance, Ready, Source};
+use crate::segmenter::{self, Beginning, Effect, FRAME_HOLD_90K, Segmenter};
 use crate::ts::Streams;
 use crate::video::Picture;
-use crate::{GapReason, MediaTime};
+use crate::written::Written;
+use crate::{Codec, GapReason, MediaTime, OpId, TrackKey, Transcoded, UnitMark};
 use bytes::Bytes;
-use std::collections::VecDeque;
 
 const SECOND: i64 = MediaTime::PER_SECOND;
 /// A muted camera's last picture holds this long (as the seed products do), then black begins.
@@ -17,27 +19,28 @@ const HOLD_MUTED: i64 = SECOND * 7 / 2;
 const HOLD_SILENT: i64 = SECOND * 10;
 /// Sound waits this long for a picture that is already on its way, before black begins.
 pub(crate) const PICTURE_SOON: i64 = SECOND;
+/// Pictures that are decoded in another order than they are shown in may come this much behind the sound: an interval of slow video.
+const BEHIND_SOUND: i64 = SECOND / 20;
 /// One black picture per second.
 const FILLER_INTERVAL: i64 = SECOND;
 
-#[derive(Debug)]
-enum Unit {
-    Picture { at: MediaTime, key: bool, fresh: bool, data: Bytes },
-    End(MediaTime),
-}
-
-impl Unit {
-    fn at(&self) -> MediaTime {
-        match self {
-            Unit::Picture { at, .. } | Unit::End(at) => *at,
-        }
-    }
+/// Where a picture comes from and what has to be done to it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin {
+    pub track: TrackKey,
+    /// Index in the manifest's tracks.
+    pub record: usize,
+    pub unit: UnitMark,
+    pub codec: Codec,
+    pub transcode: bool,
+    /// Its track was replayed.
+    pub replayed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Showing {
     Nothing,
-    Camera((u32, u32)),
+    Camera(Format),
     Filler,
 }
 
@@ -45,7 +48,8 @@ enum Showing {
 pub(crate) struct Stream {
     streams: Streams,
     audio: AudioChain,
-    queue: VecDeque<Unit>,
+    pictures: Pictures,
+    plan: CutPlan,
     /// A stay is running: units are written, what is missing is filled.
     live: bool,
     showing: Showing,
@@ -55,11 +59,24 @@ pub(crate) struct Stream {
     /// A camera is published and not muted: its absence is a gap.
     camera_wanted: bool,
     last_picture: Option<MediaTime>,
+    /// Time of the newest picture that is transcoded again.
+    last_again: Option<MediaTime>,
     /// Since when pictures are missing after a loss.
     hole: Option<MediaTime>,
+    /// Since when pictures are left out, because they cannot be transcoded in time.
+    left_out: Option<MediaTime>,
     /// Since when black stands in for a camera that should send.
     no_picture: Option<MediaTime>,
     video_frontier: MediaTime,
+    /// Time of the sound that was written last.
+    sound_written: MediaTime,
+    written: Written,
+    /// When the publisher's last key frame was.
+    key_at: MediaTime,
+    /// The newest picture of the segments that an earlier process finished, until newer ones come ...
+    seam_picture: Option<UnitMark>,
+    /// ... and the end of their sound.
+    seam_sound: Option<MediaTime>,
     segments: Segmenter,
 }
 
@@ -68,27 +85,31 @@ impl Stream {
         Self {
             streams: beginning.streams,
             audio: AudioChain::default(),
-            queue: VecDeque::new(),
+            pictures: Pictures::default(),
+            plan: CutPlan::new(i64::from(beginning.segment_seconds) * SECOND, segmenter::EARLY_90K),
             live: false,
             showing: Showing::Nothing,
             filler_due: MediaTime(i64::MAX),
             fillers: 0,
             camera_wanted: false,
             last_picture: None,
+            last_again: None,
             hole: None,
+            left_out: None,
             no_picture: None,
             video_frontier: MediaTime(i64::MIN),
+            sound_written: MediaTime(i64::MIN),
+            written: Written::default(),
+            key_at: MediaTime(0),
+            seam_picture: beginning.continuation.seam.and_then(|seam| seam.picture),
+            seam_sound: beginning.continuation.seam.and_then(|seam| seam.sound),
             segments: Segmenter::new(beginning),
         }
     }
 
-    pub(crate) fn segments(&self) -> &Segmenter {
-        &self.segments
-    }
-
     /// Everything was written and every encoder answer has come.
     pub(crate) fn is_drained(&self) -> bool {
-        !self.live && self.queue.is_empty() && self.audio.idle()
+        !self.live && self.pictures.is_empty() && self.audio.idle()
     }
 
     /// What the playlist wants done; audio operations first, because the answers lead to more.
@@ -101,42 +122,160 @@ impl Stream {
             reason: GapReason::PacketLoss,
         }));
         effects.append(&mut self.segments.effects);
+        effects.extend(self.pictures.take_ops().into_iter().map(|(op, work)| Effect::Video { op, work }));
         effects
     }
 
     /// A stay begins with a first unit at `at`; `picture_soon`: a camera's first picture is on its way.
     fn begin(&mut self, at: MediaTime, picture_soon: bool) {
-        let start = self.segments.last_end().map_or(at, |end| end.max(at));
+        // What is not written yet of an earlier stay ends with its End; its last picture may last a little longer.
+        let unwritten = self.pictures.back().map(|end| MediaTime(end.0 + FRAME_HOLD_90K));
+        let start = at.max(self.segments.last_end().max(unwritten).unwrap_or(at));
         self.live = true;
+        self.plan.begin(start);
         self.showing = Showing::Nothing;
         if self.streams.audio {
-            self.audio.begin(start);
+            self.begin_sound(at, start);
         }
         let wait = if picture_soon { PICTURE_SOON } else { 0 };
         self.filler_due = if self.streams.video { MediaTime(start.0 + wait) } else { MediaTime(i64::MAX) };
         self.last_picture = Some(MediaTime(start.0 - 1));
     }
 
-    pub(crate) fn picture(&mut self, at: MediaTime, picture: Picture) {
+    /// Sound that is in finished segments goes through decoder and encoder again, in the same frames: what follows joins on.
+    fn begin_sound(&mut self, at: MediaTime, start: MediaTime) {
+        match self.seam_sound.filter(|end| at < *end) {
+            Some(end) => {
+                let frames = (end.0 - at.0 + audio::FRAME_90K - 1) / audio::FRAME_90K;
+                self.audio.join(MediaTime(end.0 - frames * audio::FRAME_90K));
+            }
+            None => self.audio.begin(start),
+        }
+    }
+
+    /// From when on what came is not in finished segments yet, or what comes can be decoded only with it.
+    pub(crate) fn needed_from(&self) -> Option<MediaTime> {
+        let shows = self.live && matches!(self.showing, Showing::Camera(_));
+        let key = Some(self.key_at).filter(|_| shows);
+        [self.segments.needed_from(), self.pictures.oldest(), key].into_iter().flatten().min()
+    }
+
+    pub(crate) fn picture(&mut self, at: MediaTime, picture: Picture, origin: &Origin) {
+        if picture.key {
+            self.key_at = at;
+        }
         if !self.live {
             if !picture.key {
                 return;
             }
-            self.begin(at, true);
+            // Sound that was captured with it comes out of its decoder as if it were older.
+            self.begin(if self.streams.audio { audio::captured(at) } else { at }, true);
+        }
+        let hold = if self.camera_wanted { HOLD_SILENT } else { HOLD_MUTED };
+        if self.is_again(origin) {
+            self.filler_due = self.filler_due.max(MediaTime(at.0 + hold));
+            return self.push_again(at, picture, origin);
+        }
+        if origin.transcode && !origin.replayed && !self.accepts(at, picture.key, origin.track) {
+            return;
         }
         self.fill(at);
+        let resumed = self.hole.is_some() || self.left_out.is_some();
         self.close_holes(at);
-        let fresh = self.showing != Showing::Camera(picture.size);
-        self.showing = Showing::Camera(picture.size);
-        self.push_picture(at, picture.key, fresh, picture.data);
-        self.filler_due = MediaTime(at.0 + if self.camera_wanted { HOLD_SILENT } else { HOLD_MUTED });
+        self.push_camera(at, picture, origin, resumed);
+        self.filler_due = MediaTime(at.0 + hold);
     }
 
-    fn push_picture(&mut self, at: MediaTime, key: bool, fresh: bool, data: Bytes) {
-        // Output timestamps strictly increase, whatever the clocks did.
-        let at = self.last_picture.map_or(at, |last| at.max(MediaTime(last.0 + 1)));
+    fn is_again(&mut self, origin: &Origin) -> bool {
+        let again = self.seam_picture.is_some_and(|known| !origin.unit.is_after(&known));
+        if !again {
+            self.seam_picture = None;
+        }
+        again
+    }
+
+    /// It is in a finished segment: what follows may need it in order to be decoded.
+    fn push_again(&mut self, at: MediaTime, picture: Picture, origin: &Origin) {
+        if !origin.transcode {
+            return;
+        }
+        let at = self.last_again.map_or(at, |last| at.max(MediaTime(last.0 + 1)));
+        self.last_again = Some(at);
+        let of = self.provenance(origin, true);
+        let Picture { key, rotation, data, .. } = picture;
+        let source = Source { track: origin.track, of, codec: origin.codec, key, rotation, force_key: false, data };
+        self.pictures.transcode(at, source);
+    }
+
+    fn provenance(&self, origin: &Origin, again: bool) -> Provenance {
+        let &Origin { record, unit, replayed, .. } = origin;
+        Provenance { record, unit, key_at: self.key_at, replayed, again }
+    }
+
+    fn accepts(&mut self, at: MediaTime, key: bool, track: TrackKey) -> bool {
+        let acceptance = self.pictures.accepts(at, key);
+        if acceptance == Acceptance::WantsKey {
+            self.segments.effects.push(Effect::NeedKey(track));
+        }
+        if acceptance != Acceptance::Accepted {
+            self.left_out = self.left_out.or(self.last_picture);
+        }
+        acceptance == Acceptance::Accepted
+    }
+
+    fn push_camera(&mut self, at: MediaTime, picture: Picture, origin: &Origin, resumed: bool) {
+        let format = match origin.transcode {
+            true => Format::Transcoded(origin.codec, picture.upright_size()),
+            false => Format::Passed(picture.size),
+        };
+        let Picture { key, order, rotation, data, .. } = picture;
+        let fresh = self.showing != Showing::Camera(format);
+        self.showing = Showing::Camera(format);
+        let at = self.next_time(at);
+        let &Origin { track, codec, transcode, .. } = origin;
+        let of = self.provenance(origin, false);
+        if transcode {
+            let force_key = fresh || resumed || self.plan.is_due(at);
+            self.plan.picture(at, force_key, fresh);
+            self.pictures.transcode(at, Source { track, of, codec, key, rotation, force_key, data });
+        } else {
+            self.plan.picture(at, key, fresh);
+            self.pictures.retire();
+            self.pictures.push(at, Ready::Picture { order, key, format, data, of: Some(of) });
+        }
+    }
+
+    /// Output timestamps strictly increase, and nothing comes behind what is written already, whatever the clocks did.
+    fn next_time(&mut self, at: MediaTime) -> MediaTime {
+        let at = self
+            .last_picture
+            .max(self.last_again)
+            .map_or(at, |last| at.max(MediaTime(last.0 + 1)))
+            .max(MediaTime(self.sound_written.0.saturating_sub(BEHIND_SOUND)));
         self.last_picture = Some(at);
-        self.queue.push_back(Unit::Picture { at, key, fresh, data });
+        at
+    }
+
+    /// What is transcoded of this stream needs no transcoder for now: its track is gone.
+    pub(crate) fn retire(&mut self) {
+        self.pictures.retire();
+    }
+
+    /// The transcoder's answer.
+    pub(crate) fn transcoded(&mut self, op: OpId, result: Transcoded) {
+        let stuck = self.pictures.answered(op, result);
+        self.segments.effects.extend(stuck.map(Effect::NeedKey));
+        self.merge();
+    }
+
+    /// The transcoder is not waited for any longer.
+    pub(crate) fn give_up_pictures(&mut self) {
+        self.pictures.give_up();
+        self.merge();
+    }
+
+    pub(crate) fn is_overloaded(&self) -> bool {
+        self.pictures.is_overloaded()
     }
 
     pub(crate) fn sound(&mut self, sound: &Sound, picture_soon: bool) -> bool {
@@ -154,7 +293,11 @@ impl Stream {
     }
 
     fn close_holes(&mut self, at: MediaTime) {
-        let open = [(self.hole.take(), GapReason::PacketLoss), (self.no_picture.take(), GapReason::NoPicture)];
+        let open = [
+            (self.hole.take(), GapReason::PacketLoss),
+            (self.left_out.take(), GapReason::Overloaded),
+            (self.no_picture.take(), GapReason::NoPicture),
+        ];
         for (start, reason) in open {
             if let Some(start) = start.filter(|s| *s < at) {
                 self.segments.effects.push(Effect::Gap { start, end: at, reason });
@@ -181,7 +324,7 @@ impl Stream {
         while self.live && self.streams.video && self.filler_due < to {
             let at = self.filler_due;
             let fresh = self.showing != Showing::Filler;
-            if fresh && self.camera_wanted && self.showing != Showing::Nothing {
+            if fresh && self.camera_wanted && self.showing != Showing::Nothing && self.left_out.is_none() {
                 self.no_picture = Some(at);
             }
             self.showing = Showing::Filler;
@@ -189,7 +332,11 @@ impl Stream {
             let mut sets = ParameterSets::default();
             sets.learn(&nals);
             self.fillers += 1;
-            self.push_picture(at, true, fresh, h264::annex_b(&nals, true, &sets, &[]));
+            let data = h264::annex_b(&nals, true, &sets, &[]);
+            let due = self.next_time(at);
+            self.plan.picture(due, true, fresh);
+            let (order, format) = (Order::default(), Format::Filler);
+            self.pictures.push(due, Ready::Picture { order, key: true, format, data, of: None });
             self.filler_due = MediaTime(at.0 + FILLER_INTERVAL);
         }
     }
@@ -212,7 +359,8 @@ impl Stream {
         if self.streams.audio {
             self.audio.end(at);
         }
-        self.queue.push_back(Unit::End(at));
+        self.pictures.push(at, Ready::End);
+        self.pictures.retire();
         self.live = false;
         self.video_frontier = MediaTime(i64::MIN);
         self.merge();
@@ -232,39 +380,45 @@ impl Stream {
     /// Writes what is certain to be next.
     fn merge(&mut self) {
         loop {
-            let unit = self.queue.front().map(Unit::at);
+            let unit = self.pictures.front();
             let sound = self.audio.ready.front().map(|(at, _)| *at);
             let sound_frontier = if self.streams.audio { self.audio.frontier() } else { MediaTime(i64::MAX) };
             let video_from = match unit {
-                Some(at) => at,
+                Some((at, _)) => at,
                 None if self.streams.video => self.video_frontier,
                 None => MediaTime(i64::MAX),
             };
             match (unit, sound) {
                 (_, Some(at)) if at < video_from => self.write_sound(),
-                (Some(at), _) if at <= sound_frontier || self.gave_up(at) => self.write_unit(),
+                (Some((at, true)), _) if at <= sound_frontier || self.gave_up() => self.write_unit(),
                 _ => break,
             }
         }
-        self.segments.flush();
+        // In larger pieces: while answers of the encoder are outstanding, more is about to be written.
+        if self.audio.idle() {
+            self.segments.flush();
+        }
     }
 
     /// At the end of a stay nothing more comes once the encoder has answered everything.
-    fn gave_up(&self, at: MediaTime) -> bool {
-        matches!(self.queue.front(), Some(Unit::End(end)) if *end == at) && self.audio.idle()
+    fn gave_up(&self) -> bool {
+        self.pictures.next_is_end() && self.audio.idle()
     }
 
     fn write_sound(&mut self) {
         if let Some((at, frame)) = self.audio.ready.pop_front() {
+            if self.seam_sound.is_some_and(|end| at < end) {
+                return;
+            }
+            (self.sound_written, self.seam_sound) = (at, None);
             self.segments.sound(at, frame);
         }
     }
 
     fn write_unit(&mut self) {
-        match self.queue.pop_front() {
-            Some(Unit::Picture { at, key, fresh, data }) => self.segments.picture(at, key, fresh, &data),
-            Some(Unit::End(at)) => self.segments.end(at),
-            None => {}
+        if let Some((at, ready)) = self.pictures.pop() {
+            self.written.unit(at, ready, &mut self.segments);
+            self.plan.cut(self.segments.start());
         }
     }
 }

@@ -1,15 +1,17 @@
 //! Time is told, never asked.
 
+use serde::{Deserialize, Serialize};
+
 /// Monotonic microseconds since an origin of the driver's choice (process start).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Tick(pub u64);
 
 /// Wall clock, microseconds since the Unix epoch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct WallMicros(pub u64);
 
 /// Media time since the recording's epoch (arrival of the first media), 90 kHz (ISO/IEC 13818-1's system time base).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct MediaTime(pub i64);
 
 impl Tick {

@@ -15,12 +15,12 @@ pub(crate) const PMT_PID: u16 = 0x1000;
 pub(crate) const VIDEO_PID: u16 = 0x100;
 pub(crate) const AUDIO_PID: u16 = 0x101;
 
-/// PCR runs this far before the units' timestamps, 90 kHz: a PES of 8 AAC frames is written up to 150 ms after its first timestamp
-/// and must still be 100 ms ahead.
-const PCR_LEAD: i64 = 27_000;
+/// PCR runs this far before the units' timestamps, 90 kHz: a PES of 8 AAC frames is written up to 150 ms after its first timestamp, a
+/// picture that is out of order is decoded 500 ms before it is shown (`DELAY_MAX`), and both must still be 100 ms ahead.
+const PCR_LEAD: i64 = 63_000;
 /// At most 100 ms between two PCRs (section 2.7.2); 90 leaves room for rounding.
 const PCR_INTERVAL: i64 = 8_100;
-/// A longer pause than this is a hole, not to be filled with clock packets.
+/// A longer pause than this between two segments is a hole, not to be filled with clock packets.
 const PCR_JUMP: i64 = 90_000;
 /// 90 kHz timestamps wrap here.
 const WRAP: i64 = 1 << 33;
@@ -28,8 +28,9 @@ const WRAP: i64 = 1 << 33;
 pub(crate) const FRAMES_PER_PES: usize = 8;
 
 const PACKET_BODY: usize = TsPacket::SIZE - 4;
-/// PES header with a PTS only.
+/// PES header with a PTS only; a DTS adds 5 bytes (section 2.4.3.6).
 const PES_HEADER: usize = 14;
+const DTS_BYTES: usize = 5;
 
 /// Which elementary streams a playlist has, from its first to its last segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +46,7 @@ pub(crate) struct TsMuxer {
     pcr: Option<i64>,
     /// No PCR in this segment yet.
     fresh: bool,
+    last_dts: Option<i64>,
     frames: Vec<Bytes>,
     frames_pts: i64,
     out: Vec<u8>,
@@ -55,10 +57,25 @@ fn pid(value: u16) -> Pid {
 }
 
 impl TsMuxer {
-    /// `counters`: where an earlier process left off.
-    pub(crate) fn new(streams: Streams, counters: &[(u16, u8)]) -> Self {
+    /// `counters`, `last_dts` and `clock`: where an earlier process left off.
+    pub(crate) fn new(streams: Streams, counters: &[(u16, u8)], last_dts: Option<i64>, clock: Option<i64>) -> Self {
         let counters = counters.iter().map(|(pid, n)| (*pid, n & ContinuityCounter::MAX)).collect();
-        Self { streams, counters, pcr: None, fresh: true, frames: Vec::new(), frames_pts: 0, out: Vec::new() }
+        Self { streams, counters, pcr: clock, fresh: true, last_dts, frames: Vec::new(), frames_pts: 0, out: Vec::new() }
+    }
+
+    /// Timestamps begin anew: the next clock reference and decoding time have nothing to do with the last.
+    pub(crate) fn restart_clock(&mut self) {
+        (self.pcr, self.last_dts) = (None, None);
+    }
+
+    /// Decoding time of the last access unit, not wrapped.
+    pub(crate) fn last_decoded(&self) -> Option<i64> {
+        self.last_dts
+    }
+
+    /// The last clock reference, not wrapped.
+    pub(crate) fn clock(&self) -> Option<i64> {
+        self.pcr
     }
 
     /// The next counter of each PID.
@@ -99,12 +116,16 @@ impl TsMuxer {
         if self.streams.audio { AUDIO_PID } else { VIDEO_PID }
     }
 
-    /// One access unit. `pts`: 90 kHz, not yet wrapped.
-    pub(crate) fn video(&mut self, pts: i64, key: bool, data: &[u8]) {
-        self.advance_clock(pts);
+    /// One access unit. 90 kHz, not yet wrapped; decoding times that do not strictly increase, or a PTS before its DTS, are moved up.
+    pub(crate) fn video(&mut self, pts: i64, dts: i64, key: bool, data: &[u8]) {
+        let dts = self.last_dts.map_or(dts, |last| dts.max(last + 1));
+        let pts = pts.max(dts);
+        self.last_dts = Some(dts);
+        self.advance_clock(dts);
+        let times = PesTimes { pts, dts: Some(dts).filter(|dts| *dts != pts) };
         // 0 = unbounded, allowed for video only and needed from 64 kB on (section 2.4.3.7).
-        let length = u16::try_from(data.len() + PES_HEADER - 6).unwrap_or(0);
-        self.pes(VIDEO_PID, StreamId::new(StreamId::VIDEO_MIN), pts, length, key, data);
+        let length = u16::try_from(data.len() + times.header() - 6).unwrap_or(0);
+        self.pes(VIDEO_PID, StreamId::new(StreamId::VIDEO_MIN), times, length, key, data);
     }
 
     /// One ADTS frame; gathered into PES packets of up to 8.
@@ -126,8 +147,9 @@ impl TsMuxer {
             return;
         }
         let data = frames.concat();
-        let length = u16::try_from(data.len() + PES_HEADER - 6).expect("8 ADTS frames of at most 8191 bytes fit");
-        self.pes(AUDIO_PID, StreamId::new(StreamId::AUDIO_MIN), self.frames_pts, length, true, &data);
+        let times = PesTimes { pts: self.frames_pts, dts: None };
+        let length = u16::try_from(data.len() + times.header() - 6).expect("8 ADTS frames of at most 8191 bytes fit");
+        self.pes(AUDIO_PID, StreamId::new(StreamId::AUDIO_MIN), times, length, true, &data);
     }
 
     /// PCR-only packets up to the lead before `pts`.
@@ -147,25 +169,26 @@ impl TsMuxer {
     fn next_pcr(&self, target: i64) -> i64 {
         match self.pcr {
             None => target,
-            Some(last) if target - last > PCR_JUMP => target,
+            Some(last) if self.fresh && target - last > PCR_JUMP => target,
             Some(last) if self.fresh => target.min(last + PCR_INTERVAL).max(last + 1),
             Some(last) => last + PCR_INTERVAL,
         }
     }
 
-    fn pes(&mut self, to: u16, stream_id: StreamId, pts: i64, length: u16, random_access: bool, data: &[u8]) {
+    fn pes(&mut self, to: u16, stream_id: StreamId, times: PesTimes, length: u16, random_access: bool, data: &[u8]) {
         let header = PesHeader {
             stream_id,
             priority: false,
             data_alignment_indicator: true,
             copyright: false,
             original_or_copy: false,
-            pts: Some(Timestamp::new(pts.rem_euclid(WRAP) as u64).expect("masked to 33 bits")),
-            dts: None,
+            pts: Some(timestamp(times.pts)),
+            // Only where it differs from the PTS (section 2.7.5).
+            dts: times.dts.map(timestamp),
             escr: None,
         };
         let field = random_access.then(|| AdaptationField { random_access_indicator: true, ..plain_field() });
-        let room = PACKET_BODY - PES_HEADER - if random_access { 2 } else { 0 };
+        let room = PACKET_BODY - times.header() - if random_access { 2 } else { 0 };
         let (first, rest) = data.split_at(room.min(data.len()));
         let start = Pes { header, pes_packet_len: length, data: chunk(first) };
         self.packet(to, field, Some(TsPayload::PesStart(start)));
@@ -206,10 +229,48 @@ fn plain_field() -> AdaptationField {
     }
 }
 
+/// When a PES packet's first unit is shown, and decoded if not then.
+#[derive(Clone, Copy, Debug)]
+struct PesTimes {
+    pts: i64,
+    dts: Option<i64>,
+}
+
+impl PesTimes {
+    /// Bytes of the PES header.
+    fn header(self) -> usize {
+        PES_HEADER + if self.dts.is_some() { DTS_BYTES } else { 0 }
+    }
+}
+
+fn timestamp(t90k: i64) -> Timestamp {
+    Timestamp::new(t90k.rem_euclid(WRAP) as u64).expect("masked to 33 bits")
+}
+
 fn reference(t90k: i64) -> ClockReference {
     ClockReference::new(t90k.rem_euclid(WRAP) as u64 * 300).expect("masked to 33 bits")
 }
 
 fn chunk(part: &[u8]) -> Chunk {
     Chunk::new(part).expect("at most 184 bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The last reference of a segment may lie 90 ms before its last unit; the next unit comes some time after that.
+    #[test]
+    fn the_clock_goes_on_where_an_earlier_process_left_it() {
+        let streams = Streams { video: true, audio: true };
+        let mut first = TsMuxer::new(streams, &[], None, None);
+        first.begin_segment();
+        (0..5).for_each(|n| first.audio(900_000 + n * 1920, Bytes::from_static(&[0; 9])));
+        let before = first.clock().expect("a reference");
+        let mut second = TsMuxer::new(streams, &first.counters(), first.last_decoded(), first.clock());
+        second.begin_segment();
+        second.video(909_600, 909_600, true, &[0; 9]);
+        let step = second.clock().expect("a reference") - before;
+        assert!((1..=9_000).contains(&step), "{step} ticks of 90 kHz");
+    }
 }

@@ -7,7 +7,7 @@ use recording_crds::job::{Job, Room, roles};
 use recording_crds::recording::Media;
 
 use super::Connector;
-use super::livekit::{self, LiveKit, Wanted};
+use super::livekit::{self, LiveKit};
 use super::test_pattern::TestPattern;
 use super::token::{Credentials, Grant};
 
@@ -95,12 +95,8 @@ fn livekit(job: &Job, url: &str, secrets: Secrets) -> Result<LiveKit, BuildError
         }
         (None, None) => return Err(BuildError::NoToken),
     };
-    Ok(LiveKit {
-        address: livekit::Address::parse(url)?,
-        tls: livekit::tls(secrets.ca_bundle.as_deref()).map_err(BuildError::Tls)?,
-        credentials,
-        wanted: Wanted { audio: job.spec.media != Media::Video, video: job.spec.media != Media::Audio },
-    })
+    let tls = livekit::tls(secrets.ca_bundle.as_deref()).map_err(BuildError::Tls)?;
+    Ok(LiveKit::new(livekit::Address::parse(url)?, tls, credentials, job.spec.video_stream))
 }
 
 fn test_pattern(pattern: &recording_crds::recording::TestPattern, media: Media) -> Result<TestPattern, BuildError> {

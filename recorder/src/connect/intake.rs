@@ -13,7 +13,7 @@ use webrtc::media_stream::track_remote::TrackRemote;
 use super::counters::Counters;
 use super::{Event, Stamped};
 
-/// Sender reports kept for streams of which no packet has come yet; more are dropped, the next ones come in seconds.
+/// Sender reports kept for streams of which no packet has come yet. Streams that have ended are among them, so the oldest gives way.
 const EARLY_REPORTS_MAX: usize = 256;
 
 /// A published track, as the packets of its stream see it.
@@ -22,7 +22,7 @@ pub(crate) struct Route {
     pub(crate) key: TrackKey,
     /// False: its codec cannot be recorded, packets are dropped here.
     pub(crate) forward: bool,
-    /// Ends the task that reads the track.
+    /// The publication is over.
     pub(crate) retired: CancellationToken,
 }
 
@@ -31,9 +31,28 @@ struct Streams {
     /// By the SFU's name of a track.
     routes: HashMap<String, Route>,
     by_ssrc: HashMap<u32, TrackKey>,
-    early_reports: HashMap<u32, Stamped<SenderReport>>,
+    early_reports: EarlyReports,
     /// What carries a track at the moment: for requests of key frames.
     carriers: HashMap<TrackKey, (Weak<dyn TrackRemote>, u32)>,
+}
+
+/// The newest report of each stream that nobody claims yet.
+#[derive(Default)]
+struct EarlyReports(HashMap<u32, Stamped<SenderReport>>);
+
+impl EarlyReports {
+    fn insert(&mut self, report: Stamped<SenderReport>) {
+        let ssrc = report.value.ssrc;
+        if self.0.len() >= EARLY_REPORTS_MAX && !self.0.contains_key(&ssrc) {
+            let oldest = self.0.values().min_by_key(|early| early.at).map(|early| early.value.ssrc);
+            oldest.and_then(|ssrc| self.0.remove(&ssrc));
+        }
+        self.0.insert(ssrc, report);
+    }
+
+    fn take(&mut self, ssrc: u32) -> Option<Stamped<SenderReport>> {
+        self.0.remove(&ssrc)
+    }
 }
 
 /// Shared by a connector, its peer connection's tasks and the sender-report tap.
@@ -82,7 +101,7 @@ impl Intake {
         self.streams().routes.insert(name.to_owned(), Route { key, forward, retired: CancellationToken::new() });
     }
 
-    /// The publication is over: its reading task ends.
+    /// The publication is over: packets of its stream are nobody's until it is claimed again.
     pub(crate) fn retire(&self, name: &str) {
         let mut streams = self.streams();
         let Some(route) = streams.routes.remove(name) else { return };
@@ -96,7 +115,7 @@ impl Intake {
         let mut streams = self.streams();
         streams.by_ssrc.clear();
         streams.carriers.clear();
-        streams.early_reports.clear();
+        streams.early_reports = EarlyReports::default();
     }
 
     pub(crate) fn route(&self, name: &str) -> Option<Route> {
@@ -109,11 +128,16 @@ impl Intake {
             let mut streams = self.streams();
             streams.by_ssrc.insert(ssrc, key);
             streams.carriers.insert(key, (Arc::downgrade(carrier), ssrc));
-            streams.early_reports.remove(&ssrc)
+            streams.early_reports.take(ssrc)
         };
         if let Some(Stamped { at, value: report }) = early {
             self.offer(at, Event::Media(Input::SenderReport { track: key, report }));
         }
+    }
+
+    /// Whether a packet of the track has come by this connection.
+    pub(crate) fn has_come(&self, track: TrackKey) -> bool {
+        self.streams().carriers.contains_key(&track)
     }
 
     /// False when the driver's queue is full.
@@ -130,8 +154,8 @@ impl Intake {
         let track = {
             let mut streams = self.streams();
             let track = streams.by_ssrc.get(&report.ssrc).copied();
-            if track.is_none() && streams.early_reports.len() < EARLY_REPORTS_MAX {
-                streams.early_reports.insert(report.ssrc, Stamped { at, value: report });
+            if track.is_none() {
+                streams.early_reports.insert(Stamped { at, value: report });
             }
             track
         };
@@ -151,5 +175,25 @@ impl Intake {
                 tracing::debug!(%error, ssrc, "a key-frame request was not sent");
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn reports_of_streams_that_ended_make_room_for_new_ones() {
+        let start = Instant::now();
+        let report = |ssrc| SenderReport { ssrc, ntp: 1, rtp: 2 };
+        let mut early = EarlyReports::default();
+        let count = EARLY_REPORTS_MAX as u32 + 50;
+        for ssrc in 0..count {
+            early.insert(Stamped { at: start + Duration::from_millis(u64::from(ssrc)), value: report(ssrc) });
+        }
+        assert_eq!(early.0.len(), EARLY_REPORTS_MAX);
+        assert_eq!(early.take(count - 1).map(|newest| newest.value), Some(report(count - 1)));
+        assert!(early.take(0).is_none(), "the oldest has gone");
     }
 }

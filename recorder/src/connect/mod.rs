@@ -4,12 +4,13 @@
 //! and goes, and every RTP packet and sender report, stamped with its arrival. It numbers participants (the same identity is the same
 //! participant for ever) and tracks (each publication is a new one). `Published` always precedes the first `Packet` of a track.
 
+mod batching;
 mod build;
 mod counters;
 mod formats;
+pub(crate) mod fuzzing;
 mod intake;
 mod livekit;
-
 mod media_engine;
 mod nack;
 mod peer;
@@ -19,6 +20,7 @@ mod redact;
 mod sender_reports;
 mod test_pattern;
 mod token;
+mod track_names;
 
 use std::time::Instant;
 
@@ -28,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use build::{BuildError, Secrets, build};
 pub(crate) use counters::ConnectStats;
+pub(crate) use token::ChannelSecret;
 
 /// Room of the queue to the driver, events. 17 people at 4 Mbit/s send about 8,000 packets a second: half a second of them.
 /// When it is full, packets are dropped, counted, and answered with a request for a key frame; nothing else is ever dropped.
@@ -47,6 +50,8 @@ pub(crate) enum Event {
     Media(Input),
     /// This track, published as [`recorder_media::Codec::Other`], is end-to-end encrypted: `DecryptionFailed`.
     Encrypted(TrackKey),
+    /// Another connection came under our identity and we are out; the connector waits for [`ConnectOrder::Return`].
+    IdentityTaken,
     /// Once a second.
     Stats(ConnectStats),
     /// The last event: the connector will not come back.
@@ -69,8 +74,6 @@ pub(crate) enum EndReason {
     },
     /// The SFU does not take what the spec says: no such room.
     InvalidParameter(String),
-    /// The SFU has another connection with this identity.
-    Superseded(String),
     /// The test pattern is over; its participants have left.
     SourceFinished,
 }
@@ -86,8 +89,15 @@ pub(crate) enum Stage {
 #[derive(Clone, Debug)]
 pub(crate) enum ConnectOrder {
     RequestKeyframe(TrackKey),
-    /// The Secret with the ready-made token has changed.
-    TokenChanged(String),
+    /// Whether the SFU shall send a track. None is sent before it is wanted.
+    Subscribe {
+        track: TrackKey,
+        wanted: bool,
+    },
+    /// The Secret with the ready-made token or the API key has changed.
+    SecretChanged(ChannelSecret),
+    /// The identity is ours: come back.
+    Return,
     /// Leave the room in good order; `run` returns.
     Leave,
 }

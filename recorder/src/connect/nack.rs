@@ -26,6 +26,9 @@ const QUICK_ASKS: u32 = 6;
 const ASK_AGAIN_MAX: Duration = Duration::from_secs(1);
 /// A jump of more than this is a new beginning of the sender, not loss.
 const GAP_MAX: i64 = 1000;
+/// Packets of a stream that are waited for at most; the oldest are given up beyond it. Two outages of `GAP_MAX` and what goes with them;
+/// without it a sender that leaves a gap before every packet would fill the memory.
+const MISSING_MAX: usize = 4096;
 
 /// Sequence numbers of one stream: the highest, and the missing ones below it.
 #[derive(Debug, Default)]
@@ -72,6 +75,9 @@ impl Losses {
             Some(highest) if number - highest <= GAP_MAX => {
                 for lost in highest + 1..number {
                     self.missing.insert(lost, Missing { since: now, asked: None, asks: 0 });
+                }
+                while self.missing.len() > MISSING_MAX {
+                    self.missing.pop_first();
                 }
             }
             Some(_) => self.missing.clear(),
@@ -301,6 +307,20 @@ mod tests {
         arrive(&mut generator, RTX, 2, &[9], start);
         arrive(&mut generator, MEDIA, 6, &[1], start);
         assert_eq!(asked(&mut generator, start + Duration::from_millis(20)), [7]);
+    }
+
+    #[test]
+    fn a_sender_of_nothing_but_gaps_does_not_fill_the_memory() {
+        let (mut generator, _) = generator();
+        let start = Instant::now();
+        for packet in 0..1000u32 {
+            let sequence = (packet * GAP_MAX as u32) as u16;
+            arrive(&mut generator, MEDIA, sequence, &[1], start + packet * Duration::from_millis(2));
+        }
+        assert_eq!(generator.streams[&MEDIA].missing.len(), MISSING_MAX);
+        let wanted = asked(&mut generator, start + Duration::from_secs(3));
+        assert_eq!(wanted.len(), MISSING_MAX);
+        assert_eq!(*wanted.last().expect("some"), (999 * GAP_MAX - 1) as u16, "the newest are asked for");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A peer connection that receives: the answering side of an SFU.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,9 +19,11 @@ use webrtc::peer_connection::{
     SrtpProtectionProfile,
 };
 
+use super::batching::BatchingRuntime;
 use super::formats::{Formats, udp_candidates};
 use super::intake::Intake;
 use super::nack::NackGenerator;
+use super::track_names::TrackNames;
 use super::{media_engine, pump, sender_reports};
 
 /// Candidates and changes of state waiting for the connector; it reads them at once, so more than this never wait.
@@ -62,14 +65,22 @@ pub(crate) enum PeerError {
     Stuck,
 }
 
+/// What the offers have told: for the tasks that read tracks.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    pub(crate) formats: Formats,
+    pub(crate) names: TrackNames,
+}
+
 pub(crate) struct Peer {
     connection: Arc<dyn PeerConnection>,
-    formats: Arc<Mutex<Formats>>,
+    told: Arc<Mutex<Told>>,
     closed: CancellationToken,
     /// Remote candidates that came before the first offer.
     early_candidates: Vec<RTCIceCandidateInit>,
     has_offer: bool,
-    remote_addresses: Vec<String>,
+    /// Every offer names them again.
+    remote_addresses: BTreeSet<String>,
 }
 
 impl std::fmt::Debug for Peer {
@@ -83,12 +94,12 @@ impl Peer {
     /// [`PeerError::Setup`] when no socket can be bound.
     pub(crate) async fn new(config: PeerConfig, intake: &Arc<Intake>) -> Result<(Self, mpsc::Receiver<PeerEvent>), PeerError> {
         let (events, receiver) = mpsc::channel(PEER_EVENTS);
-        let formats = Arc::<Mutex<Formats>>::default();
+        let told = Arc::<Mutex<Told>>::default();
         let closed = CancellationToken::new();
         intake.forget_streams();
-        let handler = Handler { events, intake: intake.clone(), formats: formats.clone(), closed: closed.clone() };
+        let handler = Handler { events, intake: intake.clone(), told: told.clone(), closed: closed.clone() };
         let connection = connect(config, intake, Arc::new(handler)).await.map_err(PeerError::Setup)?;
-        let peer = Self { connection, formats, closed, early_candidates: vec![], has_offer: false, remote_addresses: vec![] };
+        let peer = Self { connection, told, closed, early_candidates: vec![], has_offer: false, remote_addresses: BTreeSet::new() };
         Ok((peer, receiver))
     }
 
@@ -97,17 +108,21 @@ impl Peer {
     /// # Errors
     /// [`PeerError::Offer`] for one that the crate does not take.
     pub(crate) async fn answer(&mut self, offer: &str) -> Result<String, PeerError> {
-        self.formats.lock().unwrap_or_else(PoisonError::into_inner).learn(offer);
         self.remote_addresses.extend(udp_candidates(offer));
+        let offer = {
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            told.formats.learn(offer);
+            told.names.learn(offer)
+        };
         match tokio::time::timeout(NEGOTIATION_TIMEOUT, self.negotiate(offer)).await {
             Ok(answer) => answer,
             Err(_) => Err(PeerError::Stuck),
         }
     }
 
-    async fn negotiate(&mut self, offer: &str) -> Result<String, PeerError> {
+    async fn negotiate(&mut self, offer: String) -> Result<String, PeerError> {
         let failed = |error: rtc::shared::error::Error| PeerError::Offer(error.to_string());
-        let description = RTCSessionDescription::offer(offer.to_owned()).map_err(failed)?;
+        let description = RTCSessionDescription::offer(offer).map_err(failed)?;
         self.connection.set_remote_description(description).await.map_err(failed)?;
         self.has_offer = true;
         for candidate in std::mem::take(&mut self.early_candidates) {
@@ -144,10 +159,7 @@ impl Peer {
 
     /// What a person has to open when no path was found.
     pub(crate) fn remedy(&self) -> String {
-        let mut addresses = self.remote_addresses.clone();
-        addresses.sort_unstable();
-        addresses.dedup();
-        addresses.truncate(NAMED_CANDIDATES_MAX);
+        let addresses: Vec<&str> = self.remote_addresses.iter().take(NAMED_CANDIDATES_MAX).map(String::as_str).collect();
         if addresses.is_empty() {
             return "the SFU named no UDP address".into();
         }
@@ -188,6 +200,7 @@ async fn connect(config: PeerConfig, intake: &Arc<Intake>, handler: Arc<Handler>
         .with_interceptor_registry(registry)
         .with_setting_engine(settings.build())
         .with_handler(handler)
+        .with_runtime(BatchingRuntime::new())
         .with_udp_addrs(addresses)
         .build()
         .await
@@ -213,7 +226,7 @@ fn local_addresses(loopback: bool) -> Vec<&'static str> {
 struct Handler {
     events: mpsc::Sender<PeerEvent>,
     intake: Arc<Intake>,
-    formats: Arc<Mutex<Formats>>,
+    told: Arc<Mutex<Told>>,
     closed: CancellationToken,
 }
 
@@ -254,6 +267,6 @@ impl PeerConnectionEventHandler for Handler {
     }
 
     async fn on_track(&self, track: Arc<dyn TrackRemote>) {
-        tokio::spawn(pump::run(track, self.intake.clone(), self.formats.clone(), self.closed.clone()));
+        tokio::spawn(pump::run(track, self.intake.clone(), self.told.clone(), self.closed.clone()));
     }
 }

@@ -179,7 +179,7 @@ fn inspect(head: &[u8], body: &mut [u8], on_report: &OnReport) {
 }
 
 /// Goes through a compound packet up to the first thing that is malformed. The length never changes.
-fn walk(mut compound: &mut [u8], on_report: &mut dyn FnMut(SenderReport)) {
+pub(super) fn walk(mut compound: &mut [u8], on_report: &mut dyn FnMut(SenderReport)) {
     while compound.len() >= 4 && compound[0] >> 6 == 2 {
         let length = 4 * (usize::from(u16::from_be_bytes([compound[2], compound[3]])) + 1);
         if length > compound.len() {

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use tokio::sync::Notify;
 
 /// Clocks of recorder and SFU may differ by this.
 const CLOCK_SKEW: Duration = Duration::from_secs(60);
@@ -59,70 +60,98 @@ pub(crate) fn is_expired(token: &str) -> bool {
     expiry(token).is_some_and(|expiry| expiry <= unix_now().as_secs())
 }
 
+/// What a channel's Secret holds.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum ChannelSecret {
+    Token(String),
+    ApiKey { key: String, secret: String },
+}
+
+impl std::fmt::Debug for ChannelSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if matches!(self, ChannelSecret::Token(_)) { "ChannelSecret(token)" } else { "ChannelSecret(API key)" })
+    }
+}
+
 /// Where the token for the next connection comes from.
 pub(crate) struct Credentials {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+struct State {
     source: Source,
     /// The SFU's own, newer one.
-    refreshed: Mutex<Option<String>>,
+    refreshed: Option<String>,
+    /// The Secret has changed since: what it holds now comes first.
+    renewed: bool,
 }
 
 enum Source {
-    Ready(Mutex<String>),
+    Ready(String),
     Minted(Grant),
 }
 
 impl std::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if matches!(self.source, Source::Ready(_)) { "Credentials(ready-made)" } else { "Credentials(minted)" })
+        f.write_str(if matches!(self.state().source, Source::Ready(_)) { "Credentials(ready-made)" } else { "Credentials(minted)" })
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Credentials {
     pub(crate) fn ready(token: String) -> Self {
-        Self { source: Source::Ready(Mutex::new(token)), refreshed: Mutex::default() }
+        Self::of(Source::Ready(token))
     }
 
     pub(crate) fn minted(grant: Grant) -> Self {
-        Self { source: Source::Minted(grant), refreshed: Mutex::default() }
+        Self::of(Source::Minted(grant))
     }
 
-    /// For a new membership.
-    pub(crate) fn for_join(&self) -> String {
-        match &self.source {
+    fn of(source: Source) -> Self {
+        Self { state: Mutex::new(State { source, refreshed: None, renewed: false }), changed: Notify::new() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tokens to try, in this order, for going on with a membership or for a new one.
+    pub(crate) fn candidates(&self, resuming: bool) -> Vec<String> {
+        let state = self.state();
+        let own = match &state.source {
             Source::Minted(grant) => mint(grant, unix_now()),
-            Source::Ready(token) => {
-                let token = lock(token).clone();
-                let refreshed = lock(&self.refreshed).clone();
-                refreshed.filter(|refreshed| expiry(refreshed) > expiry(&token)).unwrap_or(token)
-            }
-        }
-    }
-
-    /// For going on with a membership.
-    pub(crate) fn for_resume(&self) -> String {
-        let refreshed = lock(&self.refreshed).clone();
-        refreshed.unwrap_or_else(|| self.for_join())
+            Source::Ready(token) => token.clone(),
+        };
+        let Some(refreshed) = state.refreshed.clone().filter(|refreshed| *refreshed != own) else { return vec![own] };
+        let minted = matches!(state.source, Source::Minted(_));
+        // The one that lives longer; without an end it lives for ever.
+        let longer = expiry(&refreshed).unwrap_or(u64::MAX) > expiry(&own).unwrap_or(u64::MAX);
+        let refreshed_first = resuming || (!minted && !state.renewed && longer);
+        if refreshed_first { vec![refreshed, own] } else { vec![own, refreshed] }
     }
 
     pub(crate) fn refresh(&self, token: String) {
-        *lock(&self.refreshed) = Some(token);
+        let mut state = self.state();
+        (state.refreshed, state.renewed) = (Some(token), false);
     }
 
-    /// The Secret has changed: what came of the old token is worth nothing any more.
-    pub(crate) fn replace(&self, new: String) {
-        if let Source::Ready(token) = &self.source {
-            *lock(token) = new;
-            *lock(&self.refreshed) = None;
+    /// The Secret has changed. The SFU's own token lives on beside it: whoever writes a wrong Secret does not end a recording by it.
+    pub(crate) fn replace(&self, secret: ChannelSecret) {
+        let mut state = self.state();
+        match (&mut state.source, secret) {
+            (Source::Ready(token), ChannelSecret::Token(new)) => *token = new,
+            (Source::Minted(grant), ChannelSecret::ApiKey { key, secret }) => (grant.api_key, grant.api_secret) = (key, secret),
+            // A job's Secrets do not change their kind.
+            _ => return,
         }
+        state.renewed = true;
+        drop(state);
+        self.changed.notify_one();
     }
 
-    /// After a refusal: true when there was a refreshed token, so that the original is worth a try.
-    pub(crate) fn forget_refreshed(&self) -> bool {
-        lock(&self.refreshed).take().is_some()
+    /// The Secret changes, or has changed since the last call. Cancel-safe.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
     }
 }
 
@@ -149,21 +178,48 @@ mod tests {
         let signature = URL_SAFE_NO_PAD.decode(parts[2]).expect("base64");
         assert!(ring::hmac::verify(&key, format!("{}.{}", parts[0], parts[1]).as_bytes(), &signature).is_ok());
         assert_eq!(expiry(&token), Some(1_021_600));
-        assert!(is_expired(&token) && !is_expired(&Credentials::minted(grant()).for_join()) && !is_expired("no token"));
+        assert!(is_expired(&token) && !is_expired(&Credentials::minted(grant()).candidates(false)[0]) && !is_expired("no token"));
+    }
+
+    fn valid_for(seconds: u64) -> String {
+        mint(&grant(), unix_now() + Duration::from_secs(seconds))
     }
 
     #[test]
-    fn a_refreshed_token_is_used_until_refused_or_replaced() {
-        let (old, new) = (mint(&grant(), Duration::from_secs(1000)), mint(&grant(), Duration::from_secs(2000)));
+    fn the_servers_newer_token_comes_first_and_the_secrets_stays_in_reserve() {
+        let (old, new) = (valid_for(1000), valid_for(2000));
         let credentials = Credentials::ready(old.clone());
-        assert_eq!((credentials.for_join(), credentials.for_resume()), (old.clone(), old.clone()));
+        assert_eq!([credentials.candidates(false), credentials.candidates(true)], [const { 0 }; 2].map(|_| vec![old.clone()]));
         credentials.refresh(new.clone());
-        assert_eq!((credentials.for_join(), credentials.for_resume()), (new.clone(), new));
-        assert!(credentials.forget_refreshed() && !credentials.forget_refreshed());
-        assert_eq!(credentials.for_join(), old);
-        credentials.refresh(old);
-        credentials.replace("another".into());
-        assert_eq!(credentials.for_resume(), "another");
-        assert!(!format!("{credentials:?}").contains("another"));
+        assert_eq!(credentials.candidates(true), [new.clone(), old.clone()]);
+        assert_eq!(credentials.candidates(false), [new.clone(), old.clone()], "it lives longer");
+        let long = Credentials::ready(valid_for(9000));
+        long.refresh(new.clone());
+        assert_eq!(long.candidates(false)[1], new);
+        assert!(!format!("{credentials:?} {:?}", ChannelSecret::Token(new.clone())).contains(&new));
+    }
+
+    #[tokio::test]
+    async fn a_changed_secret_is_used_at_the_next_join_and_wakes_who_waits_for_it() {
+        let credentials = Credentials::ready("first".into());
+        let refreshed = valid_for(2000);
+        credentials.refresh(refreshed.clone());
+        credentials.replace(ChannelSecret::Token("second".into()));
+        tokio::time::timeout(Duration::from_secs(5), credentials.changed()).await.expect("woken");
+        assert_eq!(credentials.candidates(false), ["second", &refreshed]);
+        assert_eq!(credentials.candidates(true), [refreshed.as_str(), "second"], "a membership goes on with its own");
+        credentials.replace(ChannelSecret::ApiKey { key: "k".into(), secret: "s".into() });
+        assert_eq!(credentials.candidates(false)[0], "second", "a Secret of another kind is none of ours");
+    }
+
+    #[test]
+    fn every_join_with_an_api_key_mints_a_token_of_its_own_with_the_key_in_force() {
+        let credentials = Credentials::minted(grant());
+        credentials.refresh(valid_for(90_000));
+        credentials.replace(ChannelSecret::ApiKey { key: "another".into(), secret: "secret".into() });
+        let minted = credentials.candidates(false)[0].clone();
+        let claims = URL_SAFE_NO_PAD.decode(minted.split('.').nth(1).expect("claims")).expect("base64");
+        assert!(String::from_utf8_lossy(&claims).contains(r#""iss":"another""#));
+        assert!(!is_expired(&minted));
     }
 }

@@ -39,14 +39,20 @@ fn a_swapped_symlink_brings_the_newer_job_once() {
 #[test]
 fn desired_state_becomes_orders() {
     let mut job = Job::parse(JOB).expect("the golden job");
-    let limits = Order::Limits { idle_timeout_seconds: 30, max_duration_seconds: Some(86400) };
+    let limits = Order::Limits { idle_timeout_seconds: 30, max_duration_seconds: Some(86400), drain_timeout_seconds: 3600 };
     assert_eq!(orders(&job), [limits.clone(), Order::Stop(recorder_media::StopReason::Deleted)]);
     job.stop_reason = None;
     assert_eq!(orders(&job)[1], Order::Stop(recorder_media::StopReason::StopRequested));
     job.desired_state = JobState::Cancelled;
     assert_eq!(orders(&job)[1], Order::Cancel);
     job.desired_state = JobState::Recording;
-    assert_eq!(orders(&job), [limits]);
+    let people = |names: &[&str]| names.iter().map(ToString::to_string).collect();
+    let lists = Subscription { audio: Selection::Only(people(&["4242", "alice"])), video: Selection::Except(people(&["robot"])) };
+    assert_eq!(orders(&job), [limits.clone(), Order::Subscription(lists)]);
+    job.spec.subscription = recording::Subscription::default();
+    job.spec.drain_timeout_seconds = 60;
+    let limits = Order::Limits { idle_timeout_seconds: 30, max_duration_seconds: Some(86400), drain_timeout_seconds: 60 };
+    assert_eq!(orders(&job), [limits, Order::Subscription(Subscription::default())]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use recorder_media as media;
 use recorder_media::MediaTime;
 
-use super::{Gap, Participant, Playlist, Stay, Track};
+use super::{ClockOverride, Gap, Marks, Participant, PictureSize, Playlist, Stay, Track, Transcoded, Unrecorded};
 
 fn to_stays(stays: &[(MediaTime, Option<MediaTime>)]) -> Vec<Stay> {
     stays.iter().map(|(from, to)| (from.0, to.map(|to| to.0))).collect()
@@ -38,7 +38,11 @@ impl From<&media::TrackRecord> for Track {
             received_units: record.received_units,
             written_units: record.written_units,
             muted90k: to_stays(&record.muted),
+            unsubscribed90k: to_stays(&record.unsubscribed),
             recorded: record.recorded,
+            transcoded: record.transcoded.map(|reason| Transcoded { from: record.codec, to: media::Codec::H264, reason }),
+            reason: record.unrecorded.map(Unrecorded),
+            sizes: record.sizes.iter().map(|size| PictureSize { at90k: size.at.0, width: size.width, height: size.height }).collect(),
         }
     }
 }
@@ -56,9 +60,19 @@ impl From<Track> for media::TrackRecord {
             received_units: record.received_units,
             written_units: record.written_units,
             muted: from_stays(record.muted90k),
+            unsubscribed: from_stays(record.unsubscribed90k),
             recorded: record.recorded,
+            transcoded: record.transcoded.map(|transcoded| transcoded.reason),
+            unrecorded: record.reason.map(|reason| reason.0),
+            sizes: record.sizes.into_iter().map(size).collect(),
+            received: None,
+            written: None,
         }
     }
+}
+
+fn size(size: PictureSize) -> media::PictureSize {
+    media::PictureSize { at: MediaTime(size.at90k), width: size.width, height: size.height }
 }
 
 impl From<&media::Gap> for Gap {
@@ -72,6 +86,18 @@ impl From<Gap> for media::Gap {
     fn from(gap: Gap) -> Self {
         let (start, duration90k) = (MediaTime(gap.start90k), gap.duration90k);
         Self { start, duration90k, reason: gap.reason, playlist: gap.playlist, open: gap.open }
+    }
+}
+
+impl From<&media::ClockOverride> for ClockOverride {
+    fn from(record: &media::ClockOverride) -> Self {
+        Self { identity: record.identity.clone(), source: record.source, at90k: record.at.0, fault: record.fault }
+    }
+}
+
+impl From<ClockOverride> for media::ClockOverride {
+    fn from(record: ClockOverride) -> Self {
+        Self { identity: record.identity, source: record.source, at: MediaTime(record.at90k), fault: record.fault }
     }
 }
 
@@ -92,7 +118,7 @@ impl From<&media::PlaylistRecord> for Playlist {
 
 impl From<Playlist> for media::PlaylistRecord {
     fn from(record: Playlist) -> Self {
-        let continuation = media::Continuation { continuity_counters: record.continuity_counters, next_n: record.next_n };
+        let continuation = media::Continuation { continuity_counters: record.continuity_counters, next_n: record.next_n, seam: None };
         Self {
             name: record.name,
             identity: record.identity,
@@ -102,5 +128,27 @@ impl From<Playlist> for media::PlaylistRecord {
             ended: record.ended,
             continuation,
         }
+    }
+}
+
+impl Marks {
+    pub(super) fn of(manifest: &media::Manifest, journalled: bool) -> Self {
+        Self {
+            journalled,
+            as_of90k: manifest.as_of.0,
+            tracks: manifest.tracks.iter().map(|track| (track.received, track.written)).collect(),
+            playlists: manifest.playlists.iter().map(|playlist| playlist.continuation.seam).collect(),
+        }
+    }
+
+    pub(super) fn into_manifest(self, mut manifest: media::Manifest) -> media::Manifest {
+        manifest.as_of = MediaTime(self.as_of90k);
+        for (track, marks) in manifest.tracks.iter_mut().zip(self.tracks) {
+            (track.received, track.written) = marks;
+        }
+        for (playlist, seam) in manifest.playlists.iter_mut().zip(self.playlists) {
+            playlist.continuation.seam = seam;
+        }
+        manifest
     }
 }

@@ -3,9 +3,12 @@
 //! ```text
 //! <spool>/state.json            the manifest as last known, replaced atomically
 //! <spool>/ledger/<chunk>        full chunks of its ledger, written once
+//! <spool>/intake/<number>       what the room sent, until it is in closed segments (journal.rs)
+//! <spool>/moving/<name>         read from the backup storage, on its way to the primary
 //! <spool>/segments/<name>.part  being written      -> <name> when closed
 //! ```
 
+pub(crate) mod journal;
 pub(crate) mod recovery;
 pub(crate) mod ts_tail;
 mod writer;
@@ -18,9 +21,10 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 
 use bytes::Bytes;
 use recorder_media::{Input, OpId};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::manifest::Rendered;
+use journal::{Intake, Journal};
 
 /// Writes waiting for the disk. 17 people write some 1,500 units a second: over a second of them. When it is full the event loop
 /// waits for the disk, and the connector's queue behind it says so.
@@ -43,11 +47,17 @@ impl Folders {
 
     pub(crate) fn create(&self) -> io::Result<()> {
         std::fs::create_dir_all(self.segments())?;
+        std::fs::create_dir_all(self.intake())?;
+        std::fs::create_dir_all(self.moving())?;
         std::fs::create_dir_all(self.ledger())
     }
 
     pub(crate) fn state(&self) -> PathBuf {
         self.root.join("state.json")
+    }
+
+    pub(crate) fn intake(&self) -> PathBuf {
+        self.root.join("intake")
     }
 
     pub(crate) fn ledger(&self) -> PathBuf {
@@ -56,6 +66,11 @@ impl Folders {
 
     pub(crate) fn segments(&self) -> PathBuf {
         self.root.join("segments")
+    }
+
+    /// What is on its way from the backup storage to the primary.
+    pub(crate) fn moving(&self) -> PathBuf {
+        self.root.join("moving")
     }
 
     pub(crate) fn segment(&self, name: &str) -> PathBuf {
@@ -69,10 +84,20 @@ impl Folders {
 
 #[derive(Debug)]
 enum Order {
-    Append { name: String, data: Bytes },
-    Close { op: OpId, name: String },
-    Remove { name: String },
+    Append {
+        name: String,
+        data: Bytes,
+    },
+    Close {
+        op: OpId,
+        name: String,
+    },
+    Remove {
+        path: PathBuf,
+    },
     State(Rendered),
+    /// Everything before it is done.
+    Reached(oneshot::Sender<()>),
 }
 
 /// The handle of the one thread that writes; orders are carried out in order.
@@ -86,7 +111,7 @@ pub(crate) struct Spool {
 }
 
 impl Spool {
-    /// `results` gets one [`Input::SegmentClosed`] for each close.
+    /// `results` gets one [`Input::SegmentClosed`] for each close, and [`Input::LedgerKept`] when chunks of the ledger are written.
     ///
     /// # Errors
     /// When the thread cannot be started.
@@ -106,8 +131,16 @@ impl Spool {
         self.order(Order::Close { op, name });
     }
 
-    pub(crate) fn remove(&self, name: String) {
-        self.order(Order::Remove { name });
+    /// A segment, or a file of the journal.
+    pub(crate) fn remove(&self, path: PathBuf) {
+        self.order(Order::Remove { path });
+    }
+
+    /// Ready when everything that was ordered until now is on disk.
+    pub(crate) fn reached(&self) -> oneshot::Receiver<()> {
+        let (sender, reached) = oneshot::channel();
+        self.order(Order::Reached(sender));
+        reached
     }
 
     pub(crate) fn save_state(&self, manifest: Rendered) {
@@ -116,6 +149,16 @@ impl Spool {
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folders.segment(name)
+    }
+
+    /// The journal's bytes are the spool's.
+    pub(crate) fn journal(&self, intake: Option<&Intake>) -> io::Result<Journal> {
+        Journal::open(self.folders.intake(), intake, self.capacity, self.used.clone())
+    }
+
+    /// A file for what comes back from the backup storage.
+    pub(crate) fn moving_path(&self, name: &str) -> PathBuf {
+        self.folders.moving().join(name)
     }
 
     pub(crate) fn used(&self) -> u64 {
@@ -148,4 +191,4 @@ pub(crate) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use recorder_media::{Manifest, PlaylistRecord, WallMicros};
+use recorder_media::{LedgerEntry, Manifest, MediaTime, PlaylistRecord, WallMicros};
 use sha2::{Digest, Sha256};
 
 use super::*;
@@ -63,7 +63,7 @@ fn pes(pid: u16, stream_id: u8, pts: u64, length: usize, bounded: bool, counters
 }
 
 /// 30 pictures and 10 packets of sound in one second.
-fn stream() -> Vec<u8> {
+pub(crate) fn stream() -> Vec<u8> {
     let mut counters = BTreeMap::new();
     let mut out = Vec::new();
     for n in 0..30u64 {
@@ -98,10 +98,26 @@ fn a_part_cut_off_at_any_byte_ends_at_a_whole_unit() {
 }
 
 #[test]
+fn of_what_was_not_cut_everything_counts() {
+    let whole = stream();
+    let tail = ts_tail::whole(&whole).expect("media");
+    assert_eq!(
+        (tail.keep, tail.duration90k),
+        (whole.len(), 29 * 3000 + 3000),
+        "the last picture too, although it does not say how long it is"
+    );
+    for (pid, counter) in tail.continuity_counters {
+        let packets = whole.chunks(PACKET).filter(|p| u16::from(p[1] & 0x1f) << 8 | u16::from(p[2]) == pid);
+        assert_eq!(usize::from(counter), packets.count() % 16, "PID {pid}");
+    }
+}
+
+#[test]
 fn noise_is_no_media() {
     assert_eq!(ts_tail::scan(&[]), None);
     assert_eq!(ts_tail::scan(&[0x47; 188 * 3]), None);
     assert_eq!(ts_tail::scan(&vec![0; 188 * 3]), None);
+    assert_eq!([ts_tail::whole(&[]), ts_tail::whole(&[0x47; 188 * 3]), ts_tail::whole(b"text")], [None, None, None]);
 }
 
 #[test]
@@ -115,9 +131,9 @@ fn a_restarted_process_adopts_what_was_open_and_what_was_closed() {
     std::fs::write(folders.part(NAME), &whole[..whole.len() - 100]).expect("written");
     std::fs::write(folders.part("0f8c_demo__uid_s_a__uid_e_av_20251231235960000.ts"), [0x47; 50]).expect("written");
 
-    let mut manifest = recovery::read_state(&folders, "0f8c").expect("readable").expect("there");
+    let mut manifest = recovery::read_state(&folders, "0f8c").expect("readable").expect("there").0;
     recovery::adopt(&folders, &mut manifest).expect("adopted");
-    let [entry] = manifest.ledger.as_slice() else { panic!("one segment, found {:?}", manifest.ledger) };
+    let [entry] = manifest.ledger.kept() else { panic!("one segment, found {:?}", manifest.ledger) };
     let kept = std::fs::read(folders.segment(NAME)).expect("closed");
     assert_eq!((entry.name.as_str(), entry.n, entry.start.0), (NAME, 0, 90_000));
     assert_eq!((entry.bytes, entry.sha256.clone()), (kept.len() as u64, hex(&Sha256::digest(&kept))));
@@ -137,6 +153,27 @@ fn a_restarted_process_adopts_what_was_open_and_what_was_closed() {
     manifest.ledger[0].stored = false;
     recovery::adopt(&folders, &mut manifest).expect("adopted");
     assert!(manifest.ledger[0].lost, "what nobody has is lost");
+}
+
+/// The process died while the second day began: what it left belongs to the volume in whose day it began.
+#[test]
+fn what_is_adopted_belongs_to_the_volume_of_its_day() {
+    let disk = tempfile::tempdir().expect("a folder");
+    let folders = Folders::new(disk.path());
+    folders.create().expect("created");
+    let mut manifest = known();
+    // The first volume's first segment, 24 h before 23:59:59.123.
+    manifest.epoch_time = Some(WallMicros(1_767_225_599_123_000 - 24 * 3_600_000_000));
+    std::fs::write(folders.part("0f8c_demo__uid_s_a__uid_e_av_20251230235959123.ts"), stream()).expect("written");
+    recovery::adopt(&folders, &mut manifest).expect("adopted");
+    let second = PlaylistRecord { name: "0f8c_demo__uid_s_a__uid_e_av_2.m3u8".into(), ..manifest.playlists[0].clone() };
+    manifest.playlists.push(second);
+    for name in ["0f8c_demo__uid_s_a__uid_e_av_20251231235952000.ts", NAME] {
+        std::fs::write(folders.part(name), stream()).expect("written");
+    }
+    recovery::adopt(&folders, &mut manifest).expect("adopted");
+    let entries: Vec<(u32, &str)> = manifest.ledger.iter().map(|e| (e.n, e.playlist.trim_start_matches("0f8c_demo__uid_s_a__"))).collect();
+    assert_eq!(entries, [(0, "uid_e_av.m3u8"), (1, "uid_e_av.m3u8"), (2, "uid_e_av_2.m3u8")]);
 }
 
 #[test]
@@ -167,9 +204,45 @@ async fn facts_are_those_of_the_file_and_the_spool_knows_when_it_is_full() {
     assert!(matches!(taken.recv().await, Some(Input::SegmentClosed { op: OpId(6), result: Err(_) })));
     assert_eq!(spool.turned(), Some(true), "903 of 1000");
     assert_eq!(spool.turned(), None);
-    spool.remove(NAME.into());
+    spool.remove(spool.path(NAME));
     spool.close(OpId(7), "barrier".into());
     taken.recv().await.expect("in order, so the removal is done");
     assert_eq!((spool.turned(), spool.used()), (Some(false), 0));
     assert!(!folders.segment(NAME).exists());
+}
+
+#[tokio::test]
+async fn chunks_of_the_ledger_are_written_once_and_need_not_be_kept_from_then_on() {
+    let disk = tempfile::tempdir().expect("a folder");
+    let folders = Folders::new(disk.path());
+    folders.create().expect("created");
+    let (results, mut taken) = mpsc::unbounded_channel();
+    let spool = Spool::start(folders.clone(), 1000, results).expect("started");
+    let stored = |n: u32| LedgerEntry {
+        playlist: known().playlists[0].name.clone(),
+        n,
+        name: format!("{n}.ts"),
+        start: MediaTime(i64::from(n) * 90_000),
+        duration90k: 90_000,
+        wall: WallMicros(1_767_225_598_123_000),
+        bytes: 7,
+        sha256: "ab".repeat(32),
+        etag: "e".into(),
+        stored: true,
+        in_backup: false,
+        lost: false,
+        discontinuity: false,
+        independent: true,
+        epoch: 1,
+    };
+    let manifest = Manifest { ledger: (0..150).map(stored).collect(), ..known() };
+    let whole = manifest::render(&identity(), &manifest);
+    spool.save_state(whole.clone());
+    assert!(matches!(taken.recv().await, Some(Input::LedgerKept { entries: 128 })));
+    // A session that keeps the rest alone names the chunks, and has no text of them.
+    let spooled: Vec<String> = whole.chunks.iter().map(|(key, _)| key.clone()).collect();
+    spool.save_state(Rendered { head: whole.head, spooled, chunks: vec![] });
+    spool.reached().await.expect("written");
+    assert!(taken.try_recv().is_err(), "nothing new");
+    assert_eq!(recovery::read_state(&folders, "0f8c").expect("readable").expect("there").0, manifest);
 }

@@ -32,7 +32,16 @@ struct Open {
 /// None: no whole unit of media.
 pub(crate) fn scan(stream: &[u8]) -> Option<Tail> {
     let whole = stream.len() / PACKET * PACKET;
-    let keep = last_whole(&stream[..whole])?;
+    measure(stream, last_whole(&stream[..whole])?)
+}
+
+/// Of a stream that was not cut off: all of it. None: no media.
+pub(crate) fn whole(stream: &[u8]) -> Option<Tail> {
+    let keep = stream.chunks_exact(PACKET).take_while(|packet| packet[0] == SYNC).count() * PACKET;
+    measure(stream, keep)
+}
+
+fn measure(stream: &[u8], keep: usize) -> Option<Tail> {
     let mut counters = BTreeMap::new();
     let (mut first, mut last) = (None::<i64>, None::<i64>);
     for packet in stream[..keep].chunks_exact(PACKET) {

@@ -3,11 +3,12 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
 
-use recorder_media::{Input, SegmentFacts};
+use recorder_media::{Input, LEDGER_CHUNK, SegmentFacts};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
@@ -45,7 +46,9 @@ impl Writer {
                     // The driver may have ended meanwhile.
                     let _ = self.results.send(Input::SegmentClosed { op, result });
                 }
-                Order::Remove { name } => self.remove(&name),
+                Order::Remove { path } => self.remove(&path),
+                // Who waited for it may have ended meanwhile.
+                Order::Reached(sender) => drop(sender.send(())),
                 Order::State(manifest) => {
                     if let Err(error) = self.save_state(&manifest) {
                         tracing::warn!(%error, "failed to write the spool's state; a restart would know less");
@@ -85,14 +88,15 @@ impl Writer {
         Ok(SegmentFacts { bytes: part.bytes, sha256: hex(&part.hash.finalize()) })
     }
 
-    fn remove(&mut self, name: &str) {
-        let path = self.folders.segment(name);
-        let bytes = std::fs::metadata(&path).map_or(0, |facts| facts.len());
-        match std::fs::remove_file(&path) {
+    fn remove(&mut self, path: &Path) {
+        let bytes = std::fs::metadata(path).map_or(0, |facts| facts.len());
+        match std::fs::remove_file(path) {
             Ok(()) => {
                 self.used.fetch_sub(bytes, Ordering::Relaxed);
             }
-            Err(error) => tracing::warn!(%error, "failed to remove a stored segment from the spool"),
+            // Moved from the backup storage: its file went before.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!(%error, "failed to remove what is not needed any more from the spool"),
         }
     }
 
@@ -104,6 +108,12 @@ impl Writer {
                 self.chunks_written.insert(key.clone());
             }
         }
-        replace(&self.folders.state(), &manifest.head)
+        replace(&self.folders.state(), &manifest.head)?;
+        if !manifest.chunks.is_empty() {
+            let entries = (manifest.spooled.len() + manifest.chunks.len()) * LEDGER_CHUNK;
+            // The driver may have ended meanwhile.
+            let _ = self.results.send(Input::LedgerKept { entries });
+        }
+        Ok(())
     }
 }

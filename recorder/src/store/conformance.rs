@@ -10,9 +10,43 @@ use super::*;
 
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
-async fn conforms(store: &dyn Store) {
+/// `folder`: where its objects lie as files.
+async fn conforms(store: &dyn Store, folder: &Path) {
     segments_are_written_once(store).await;
     documents_are_conditional(store).await;
+    what_is_removed_is_gone_and_may_come_again(store).await;
+    what_is_there_is_listed_in_order(store, folder).await;
+}
+
+/// More than a page of it; put there as files, which both kinds of store take for objects.
+async fn what_is_there_is_listed_in_order(store: &dyn Store, folder: &Path) {
+    let names: Vec<String> = (0..LIST_PAGE + 3).map(|n| format!("many__{n:05}.ts")).collect();
+    let others = ["many.json", "many_a.ts", "nany__1.ts"];
+    let files: Vec<PathBuf> = names.iter().map(String::as_str).chain(others).map(|name| folder.join(name)).collect();
+    files.iter().for_each(|file| std::fs::write(file, b"x").expect("written"));
+    let (mut listed, mut pages): (Vec<String>, usize) = (vec![], 0);
+    loop {
+        let page = store.list_after("many__", listed.last().map_or("", String::as_str)).await.expect("listed");
+        if page.is_empty() {
+            break;
+        }
+        (pages, listed) = (pages + 1, [listed, page].concat());
+    }
+    assert_eq!((listed, pages), (names, 2));
+    assert_eq!(store.list_after("many__", "many__01001.ts").await, Ok(vec!["many__01002.ts".to_owned()]));
+    assert_eq!(store.list_after("many__", "many__x").await, Ok(vec![]), "behind the last");
+    assert_eq!(store.list_after("none", "").await, Ok(vec![]));
+    files.iter().for_each(|file| std::fs::remove_file(file).expect("removed"));
+}
+
+async fn what_is_removed_is_gone_and_may_come_again(store: &dyn Store) {
+    let document = Document { key: "gone.json".into(), body: "one".into(), kind: DocumentKind::Manifest };
+    store.put_document(&document, &Condition::Absent).await.expect("stored");
+    assert_eq!(store.remove("gone.json").await, Ok(()));
+    assert_eq!(store.fetch("gone.json").await, Ok(None));
+    assert_eq!(store.remove("gone.json").await, Ok(()), "what is not there is removed");
+    store.put_document(&document, &Condition::Absent).await.expect("stored again");
+    assert_eq!(store.remove("gone.json").await, Ok(()));
 }
 
 async fn segments_are_written_once(store: &dyn Store) {
@@ -26,7 +60,11 @@ async fn segments_are_written_once(store: &dyn Store) {
     assert!(!etag.is_empty());
     assert_eq!(store.put_segment(segment).await, Ok(etag.clone()), "our own retry is success");
     let found = store.fetch(segment.key).await.expect("read").expect("there");
-    assert_eq!((found.body.as_ref(), found.etag), (content.as_slice(), etag));
+    assert_eq!((found.body.as_ref(), &found.etag), (content.as_slice(), &etag));
+    let described = store.describe(segment.key).await.expect("looked at").expect("there");
+    assert_eq!((described.bytes, &described.etag), (300_000, &etag));
+    assert!(described.ledger.is_none_or(|line| line == segment.ledger), "where it can be kept it is");
+    assert_eq!(store.describe("nowhere.ts").await, Ok(None));
 
     std::fs::write(&path, b"other").expect("written");
     let other = hex(&Sha256::digest(b"other"));
@@ -58,7 +96,10 @@ async fn documents_are_conditional(store: &dyn Store) {
 async fn a_volume_conforms_and_leaves_no_temporary_file() {
     let disk = tempfile::tempdir().expect("a folder");
     let store = volume::VolumeStore::open(disk.path(), "stand/ups").expect("opened");
-    conforms(&store).await;
+    conforms(&store, &disk.path().join("stand/ups")).await;
+    let described = store.describe("a b!20_1.ts").await.expect("answered").expect("there");
+    let probe = rustix::fs::setxattr(disk.path(), "user.probe", b"1", rustix::fs::XattrFlags::empty());
+    assert_eq!(described.ledger.as_deref(), probe.ok().map(|()| r#"{"n":1}"#), "kept where the file system has attributes");
     let mut names: Vec<String> = std::fs::read_dir(disk.path().join("stand/ups"))
         .expect("there")
         .map(|file| file.expect("an entry").file_name().to_string_lossy().into_owned())
@@ -145,7 +186,9 @@ fn options(server: &S3Server, bucket: &str) -> s3::S3Options {
 async fn s3_conforms_and_says_what_is_wrong() {
     let Some(server) = s3_server().await else { return };
     let store = s3::S3Store::open(options(&server, "recordings")).await.expect("opened");
-    conforms(&store).await;
+    conforms(&store, &server.disk.path().join("data/recordings/acme/standups")).await;
+    let described = store.describe("a b!20_1.ts").await.expect("answered").expect("there");
+    assert_eq!(described.ledger.as_deref(), Some(r#"{"n":1}"#));
     assert!(server.disk.path().join("data/recordings/acme/standups/p.m3u8").exists(), "below the prefix");
 
     let no_bucket = s3::S3Store::open(options(&server, "missing")).await.expect("opened");

@@ -79,6 +79,18 @@ pub(crate) struct Fetched {
     pub(crate) etag: String,
 }
 
+/// What is known of an object without reading it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Described {
+    pub(crate) bytes: u64,
+    pub(crate) etag: String,
+    /// A segment's ledger entry as it was stored with it; None: this store cannot keep one, or it is no segment of ours.
+    pub(crate) ledger: Option<String>,
+}
+
+/// Most names in one answer to a listing; S3 gives no more.
+pub(crate) const LIST_PAGE: usize = 1000;
+
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum StoreFailure {
     /// Time-out, connection, 5xx, throttled: the same call may succeed later.
@@ -122,23 +134,61 @@ pub(crate) trait Store: Send + Sync + std::fmt::Debug {
 
     /// `None`: no such object.
     async fn fetch(&self, key: &str) -> Result<Option<Fetched>, StoreFailure>;
+
+    /// `None`: no such object.
+    async fn describe(&self, key: &str) -> Result<Option<Described>, StoreFailure>;
+
+    /// Keys that begin with `prefix` and sort behind `after` (by bytes), in order: the first of them, at most [`LIST_PAGE`]. Empty: there
+    /// are no more.
+    async fn list_after(&self, prefix: &str, after: &str) -> Result<Vec<String>, StoreFailure>;
+
+    /// What is not there is removed.
+    async fn remove(&self, key: &str) -> Result<(), StoreFailure>;
 }
+
+/// Under which roles a storage's files are, and where its volume is in a pod.
+struct Roles {
+    credentials: &'static str,
+    ca: &'static str,
+    volume: &'static str,
+    mount: &'static str,
+}
+
+const PRIMARY: Roles =
+    Roles { credentials: roles::S3_CREDENTIALS, ca: roles::S3_CA, volume: roles::STORAGE, mount: recording_crds::paths::STORAGE };
+const BACKUP: Roles =
+    Roles { credentials: roles::BACKUP_CREDENTIALS, ca: roles::BACKUP_CA, volume: roles::BACKUP, mount: recording_crds::paths::BACKUP };
 
 /// The storage of a job.
 ///
 /// # Errors
 /// When the volume is not there or not writable, or the CA bundle cannot be used. S3 is not asked yet.
 pub(crate) async fn open(job: &Job) -> Result<Box<dyn Store>, StoreFailure> {
+    open_as(job, &job.spec.storage, &PRIMARY).await
+}
+
+/// The backup storage of a job; None: it has none.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) async fn open_backup(job: &Job) -> Result<Option<Box<dyn Store>>, StoreFailure> {
+    match &job.spec.backup_storage {
+        Some(storage) => Ok(Some(open_as(job, storage, &BACKUP).await?)),
+        None => Ok(None),
+    }
+}
+
+async fn open_as(job: &Job, storage: &JobStorage, at: &Roles) -> Result<Box<dyn Store>, StoreFailure> {
     let folder = |role: &str| job.files.get(role);
-    match &job.spec.storage {
+    match storage {
         JobStorage::Volume { sub_path } => {
-            let mount = folder(roles::STORAGE).map_or(Path::new(recording_crds::paths::STORAGE), |path| path.as_path());
+            let mount = folder(at.volume).map_or(Path::new(at.mount), |path| path.as_path());
             Ok(Box::new(volume::VolumeStore::open(mount, sub_path.as_deref().unwrap_or_default())?))
         }
         JobStorage::S3(s3) => {
-            let ca_bundle = folder(roles::S3_CA).map(|path| std::fs::read(path.join(roles::CA_FILE))).transpose();
+            let ca_bundle = folder(at.ca).map(|path| std::fs::read(path.join(roles::CA_FILE))).transpose();
             let ca_bundle = ca_bundle.map_err(|error| StoreFailure::Invalid(format!("failed to read the storage's caBundle: {error}")))?;
-            let options = s3_options(s3, folder(roles::S3_CREDENTIALS).cloned(), ca_bundle);
+            let options = s3_options(s3, folder(at.credentials).cloned(), ca_bundle);
             Ok(Box::new(s3::S3Store::open(options).await?))
         }
     }
@@ -159,6 +209,7 @@ fn s3_options(s3: &JobS3, credentials: Option<std::path::PathBuf>, ca_bundle: Op
         encryption,
         storage_class: s3.storage_class.clone(),
         tags: s3.tags.clone().into_iter().collect(),
+        cache_control: s3.cache_control.clone(),
         ca_bundle,
     }
 }

@@ -1,6 +1,6 @@
 //! A mounted folder. An object appears whole or not at all: hidden temporary file, fsync, then a hard link (refuses to overwrite) or
-//! a rename. The ETag is the content's SHA-256. Compare-and-rename is not atomic: between two attempts on two nodes it narrows the
-//! window to microseconds, it does not close it (ARCHITECTURE.md, Fencing).
+//! a rename. A segment's ledger entry is an extended attribute of its file, where the file system has such. The ETag is the content's SHA-256. Compare-and-rename is not atomic: between two attempts on two nodes it narrows the
+//! window to microseconds, it does not close it (ARCHITECTURE.md, Decisions, 29).
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -9,11 +9,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use rustix::fs::{XattrFlags, fsetxattr, getxattr};
 use sha2::{Digest, Sha256};
 
-use super::{Condition, Document, Fetched, Segment, Store, StoreFailure, hex};
+use super::{Condition, Described, Document, Fetched, LIST_PAGE, Segment, Store, StoreFailure, hex};
 
 const COPY_BLOCK_BYTES: usize = 256 * 1024;
+const LEDGER_ATTRIBUTE: &str = "user.recording-operator.ledger";
+/// A ledger entry has some 600 bytes.
+const LEDGER_BYTES_MAX: usize = 4096;
 
 #[derive(Clone, Debug)]
 pub(crate) struct VolumeStore {
@@ -36,6 +40,11 @@ impl VolumeStore {
         Ok(Self { root })
     }
 
+    /// A folder that is there, to be read; nothing is tried.
+    pub(crate) fn of(folder: &Path) -> Self {
+        Self { root: folder.to_owned() }
+    }
+
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(PathBuf) -> Result<T, StoreFailure> + Send + 'static,
@@ -52,10 +61,15 @@ impl VolumeStore {
 impl Store for VolumeStore {
     async fn put_segment(&self, segment: Segment<'_>) -> Result<String, StoreFailure> {
         let (key, path, sha256) = (segment.key.to_owned(), segment.path.to_owned(), segment.sha256.to_owned());
+        let ledger = segment.ledger.to_owned();
         self.blocking(move |root| {
             let mut source = File::open(&path).map_err(|error| failure("read the spool", &error))?;
             let target = root.join(&key);
-            place(&target, &sha256, Condition::Absent, |file| copy_hashed(&mut source, file))
+            place(&target, &sha256, Condition::Absent, |file| {
+                // Not every file system has attributes: then it is known by its content.
+                let _ = fsetxattr(&*file, LEDGER_ATTRIBUTE, ledger.as_bytes(), XattrFlags::empty());
+                copy_hashed(&mut source, file)
+            })
         })
         .await
     }
@@ -76,6 +90,39 @@ impl Store for VolumeStore {
             Ok(body) => Ok(Some(Fetched { etag: hex(&Sha256::digest(&body)), body: Bytes::from(body) })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failure("read the volume", &error)),
+        })
+        .await
+    }
+
+    async fn describe(&self, key: &str) -> Result<Option<Described>, StoreFailure> {
+        let key = key.to_owned();
+        self.blocking(move |root| {
+            let path = root.join(&key);
+            let Some(etag) = hash_of(&path)? else { return Ok(None) };
+            let bytes = fs::metadata(&path).map_err(|error| failure("read the volume", &error))?.len();
+            Ok(Some(Described { bytes, etag, ledger: ledger_of(&path) }))
+        })
+        .await
+    }
+
+    async fn list_after(&self, prefix: &str, after: &str) -> Result<Vec<String>, StoreFailure> {
+        let (prefix, after) = (prefix.to_owned(), after.to_owned());
+        self.blocking(move |root| {
+            let files = fs::read_dir(&root).map_err(|error| failure("read the volume", &error))?;
+            let names = files.filter_map(|file| file.ok()?.file_name().into_string().ok());
+            let mut names: Vec<String> = names.filter(|name| name.starts_with(&prefix) && *name > after).collect();
+            names.sort_unstable();
+            names.truncate(LIST_PAGE);
+            Ok(names)
+        })
+        .await
+    }
+
+    async fn remove(&self, key: &str) -> Result<(), StoreFailure> {
+        let key = key.to_owned();
+        self.blocking(move |root| match fs::remove_file(root.join(&key)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failure("write to the volume", &error)),
+            _ => Ok(()),
         })
         .await
     }
@@ -155,6 +202,13 @@ fn copy_hashed(from: &mut File, to: &mut File) -> io::Result<String> {
         hash.update(&block[..length]);
         to.write_all(&block[..length])?;
     }
+}
+
+fn ledger_of(path: &Path) -> Option<String> {
+    let mut line = vec![0; LEDGER_BYTES_MAX];
+    let length = getxattr(path, LEDGER_ATTRIBUTE, &mut line[..]).ok()?;
+    line.truncate(length);
+    String::from_utf8(line).ok()
 }
 
 fn hash_of(path: &Path) -> Result<Option<String>, StoreFailure> {

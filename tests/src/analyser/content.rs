@@ -81,6 +81,10 @@ pub struct VideoReport {
     pub longest_gap_ms: f64,
 }
 
+/// A camera that pauses for longer begins anew.
+const BREAK_90K: i64 = 45_000;
+const COARSE_90K: i64 = 180_000;
+
 /// Decodes every frame. Each run between discontinuities gets a decoder of its own.
 pub fn video(playlist: &Playlist) -> Result<VideoReport> {
     let mut tracks = tiles(playlist, &[None])?;
@@ -152,6 +156,24 @@ impl VideoReport {
         }
     }
 
+    /// Pictures without a code, but for those of an encoder that has just begun: on a starved machine libwebrtc's first seconds are too coarse
+    /// to be read. Each with the seconds since its encoder began, and what is shown before and after it.
+    #[must_use]
+    pub fn without_a_code_once_settled(&self) -> Vec<(f64, [Option<Frame>; 3])> {
+        let (mut began, mut unreadable) = (0, Vec::new());
+        let coded: Vec<&Frame> = self.frames.iter().filter(|f| !f.filler).collect();
+        for (n, f) in coded.iter().enumerate() {
+            let before = n.checked_sub(1).map(|n| coded[n]);
+            let goes_on = before.is_some_and(|b| f.pts_90k - b.pts_90k < BREAK_90K && (b.width, b.height) == (f.width, f.height));
+            began = if goes_on { began } else { f.pts_90k };
+            if f.code.is_none() && f.pts_90k - began > COARSE_90K {
+                let around = [before, Some(*f), coded.get(n + 1).copied()].map(|f| f.copied());
+                unreadable.push(((f.pts_90k - began) as f64 / 90_000.0, around));
+            }
+        }
+        unreadable
+    }
+
     /// PTS in seconds at which media second `k` of a participant is shown, by its frame `k * fps` or a neighbour.
     fn shown_at(&self, shown: &BTreeMap<u32, i64>, k: u32, fps: u32) -> Option<f64> {
         let n = k * fps;
@@ -189,7 +211,9 @@ pub struct Voice {
     pub beeps: Vec<Beep>,
     /// For each whole second from the first sample: share of it in which the tone is there, 0 .. 1.
     pub tone: Vec<f64>,
-    /// Where the tone is not there, between its first and its last appearance.
+    /// From the tone's first to its last appearance; none: it is not heard.
+    pub heard: Option<Span>,
+    /// Where the tone is not there in between.
     pub holes: Vec<Span>,
 }
 
@@ -245,7 +269,8 @@ fn voice(pcm: &[i16], origin: f64, id: u8) -> Voice {
     let tone = second.map(|w| w.iter().filter(|present| **present).count() as f64 / 50.0).collect();
     let range = windows.iter().position(|w| *w).zip(windows.iter().rposition(|w| *w));
     let holes = range.map_or(vec![], |(a, b)| spans(windows[a..=b].iter().map(|w| !w), origin + a as f64 * 0.02, 0.02));
-    Voice { beeps: beeps(pcm, origin, beep_hz(id)), tone, holes }
+    let heard = range.map(|(a, b)| Span { start: origin + a as f64 * 0.02, end: origin + (b + 1) as f64 * 0.02 });
+    Voice { beeps: beeps(pcm, origin, beep_hz(id)), tone, heard, holes }
 }
 
 /// Amplitude of one frequency in a window that holds whole cycles of it.
@@ -279,6 +304,12 @@ fn spans(flags: impl Iterator<Item = bool>, origin: f64, step: f64) -> Vec<Span>
         open = flag;
     }
     out
+}
+
+/// The beeps of a participant in sound that begins at 0, 48 kHz mono.
+#[must_use]
+pub fn beeps_of(pcm: &[i16], participant: u8) -> Vec<Beep> {
+    beeps(pcm, 0.0, beep_hz(participant))
 }
 
 /// A boxcar of 5 ms slides over the sound; its amplitude is half of the beep's exactly when half of it lies in the beep,

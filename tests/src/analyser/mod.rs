@@ -8,16 +8,19 @@
 //! | [`probe`] | what does ffprobe say; does EXTINF agree with the media? |
 //! | [`content`] | frames present, lost, repeated; beeps, tones, silence; A/V offset |
 //! | [`player`] | does hls.js in Chromium play it to the end? |
+//! | [`ffplay`] | does ffplay? |
 //!
 //! Everything works through processes and memory of its own, so any number of analyses run side by side.
 
 pub mod block_code;
 pub mod content;
 pub mod decode;
+pub mod ffplay;
 pub mod player;
 pub mod playlist;
 pub mod probe;
 pub mod ts;
+pub mod witness;
 
 #[cfg(test)]
 mod self_test;

@@ -2,6 +2,7 @@
 //! nobody decided to write is a fault.
 
 use anyhow::{Context, Result, bail, ensure};
+use k8s_openapi::jiff::Timestamp;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -65,6 +66,9 @@ impl Playlist {
     }
 
     fn line(&mut self, next: &mut Pending, line: &str) -> Result<()> {
+        if is_comment(line) {
+            return Ok(());
+        }
         ensure!(!self.endlist, "text after EXT-X-ENDLIST");
         if !line.starts_with('#') {
             ensure!(!line.is_empty(), "an empty line");
@@ -113,6 +117,19 @@ impl Playlist {
         self.segments.iter().map(|s| s.duration).sum()
     }
 
+    /// From when to when each segment is, by its date: seconds since 1970.
+    ///
+    /// # Errors
+    /// When one has no date.
+    pub fn dates(&self) -> Result<Vec<std::ops::Range<f64>>> {
+        let dated = |segment: &Segment| {
+            let date: Timestamp = segment.program_date_time.as_deref().with_context(|| format!("{} has no date", segment.uri))?.parse()?;
+            let start = date.as_duration().as_secs_f64();
+            Ok(start..start + segment.duration)
+        };
+        self.segments.iter().map(dated).collect()
+    }
+
     #[must_use]
     pub fn files(&self) -> Vec<PathBuf> {
         self.segments.iter().map(|s| s.path.clone()).collect()
@@ -150,6 +167,11 @@ fn find(path: &Path) -> Result<PathBuf> {
     Ok(found.remove(0))
 }
 
+/// RFC 8216 section 4.1: a line that begins with # and is no tag; readers ignore it.
+pub fn is_comment(line: &str) -> bool {
+    line.starts_with('#') && !line.starts_with("#EXT")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,6 +186,11 @@ mod tests {
         assert_eq!((p.segments[0].duration, p.segments[1].discontinuity), (6.0, true));
         assert_eq!((p.segments[1].path.as_path(), p.duration()), (Path::new("/r/b.ts"), 8.5));
         assert_eq!(p.runs(), vec![0..1, 1..2]);
+        assert!(p.dates().is_err(), "b.ts has none");
+        let dated = GOOD.replace("#EXTINF:2.5", "#EXT-X-PROGRAM-DATE-TIME:2026-11-21T04:50:09.500Z\n#EXTINF:2.5");
+        let dates = Playlist::parse(Path::new("x"), &dated).unwrap().dates().unwrap();
+        let since = |at: f64| at - 1_795_236_602.0;
+        assert_eq!((since(dates[0].start), since(dates[0].end), since(dates[1].start)), (0.0, 6.0, 7.5));
     }
 
     #[test]

@@ -80,6 +80,23 @@ pub(super) fn run_ffprobe(args: &[&str], path: &Path) -> Result<(Vec<u8>, Vec<St
     Ok((out.stdout, complaints))
 }
 
+/// Decodes everything, as a player built on FFmpeg would, and returns what it complained of.
+pub fn decode(playlist: &Playlist) -> Result<Vec<String>> {
+    let out = Command::new("ffmpeg")
+        // Times as they are: what follows ten seconds without media FFmpeg would move up to the last of whichever stream comes first.
+        .args(["-nostdin", "-v", "error", "-threads", "1", "-copyts", "-allowed_extensions", "ALL", "-i"])
+        .arg(&playlist.path)
+        // The input's own time base: rounded to a guessed frame rate, two pictures might get the same time.
+        .args(["-map", "0", "-fps_mode", "passthrough", "-enc_time_base", "-1", "-f", "null", "-"])
+        .output()
+        .context("failed to start ffmpeg")?;
+    let mut complaints: Vec<String> = String::from_utf8_lossy(&out.stderr).lines().map(str::to_owned).collect();
+    if !out.status.success() {
+        complaints.push(out.status.to_string());
+    }
+    Ok(complaints)
+}
+
 fn is_playlist(path: &Path) -> bool {
     path.extension().is_some_and(|e| e == "m3u8")
 }
@@ -131,15 +148,15 @@ pub fn extinf_matches_decoded(playlist: &Playlist) -> Result<Vec<ExtinfCheck>> {
     Ok(out)
 }
 
-/// Where a segment ends, 90 kHz: with its last frame of sound (sound runs through); without sound with its last picture and the mean step.
-/// The last picture itself says little: black filler comes once a second.
+/// Where a segment ends, 90 kHz: with its last frame of sound, or where a process died before that was written, with its last picture;
+/// without sound with its last picture and the mean step. How long the last picture holds is not told: black filler comes once a second.
 fn last_end(report: &ts::TsReport, segment: usize, path: &Path) -> Result<f64> {
     let picture = report.pid(ts::STREAM_H264).filter(|pid| report.spans[segment].contains_key(pid));
-    let picture = picture.map_or(0.0, |pid| report.spans[segment][&pid].1 as f64 + mean_step(report, segment, pid));
+    let (last_picture, held) = picture.map_or((0.0, 0.0), |pid| (report.spans[segment][&pid].1 as f64, mean_step(report, segment, pid)));
     let (csv, _) = run_ffprobe(&["-select_streams", "a", "-show_entries", "packet=pts_time,duration_time", "-of", "csv=p=0"], path)?;
     let last = String::from_utf8_lossy(&csv).lines().rfind(|line| !line.trim().is_empty()).map(str::to_owned).unwrap_or_default();
     let sound: f64 = last.split(',').filter_map(|value| value.parse::<f64>().ok()).sum();
-    Ok(if sound > 0.0 { sound * 90_000.0 } else { picture })
+    Ok(if sound > 0.0 { last_picture.max(sound * 90_000.0) } else { last_picture + held })
 }
 
 /// Ticks between two PES of a segment.

@@ -1,7 +1,7 @@
 //! A walker over MPEG-TS bytes of its own, that shares no code with the recorder's writer.
 //!
 //! Times are 90 kHz, unwrapped from 33 bits. Times may jump between segments only at a discontinuity of the playlist;
-//! continuity counters may never.
+//! continuity counters may not, unless a segment is missing.
 
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeMap;
@@ -66,6 +66,15 @@ pub fn inspect_playlist(playlist: &super::playlist::Playlist) -> Result<TsReport
     inspect(&playlist.files(), &discontinuity)
 }
 
+/// The same of a playlist from which segments are missing: behind a discontinuity counters may jump, too.
+pub fn inspect_holed_playlist(playlist: &super::playlist::Playlist) -> Result<TsReport> {
+    let mut walker = Walker { counters_may_jump: true, ..Walker::default() };
+    for (i, segment) in playlist.segments.iter().enumerate() {
+        walker.segment(i, &segment.path, segment.discontinuity)?;
+    }
+    Ok(walker.report)
+}
+
 #[derive(Debug, Default)]
 struct Stream {
     continuity: Option<u8>,
@@ -85,6 +94,7 @@ struct Walker {
     segment: String,
     /// Video of this segment has begun.
     video_started: bool,
+    counters_may_jump: bool,
 }
 
 impl Walker {
@@ -109,6 +119,9 @@ impl Walker {
             self.last_pcr = None;
             self.reference = None;
             self.streams.values_mut().for_each(|s| s.last_dts = None);
+            if self.counters_may_jump {
+                self.streams.values_mut().for_each(|s| s.continuity = None);
+            }
         }
         let mut head = data.chunks_exact(PACKET).map(|p| u16::from_be_bytes([p[1], p[2]]) & 0x1FFF);
         let (first, second) = (head.next(), head.next());

@@ -9,7 +9,9 @@
 //!
 //! There is no cluster DNS: tests use ClusterIPs and pod IPs. A pod reaches the test program, and servers that it starts, at [`GATEWAY`].
 
+pub mod api_server;
 mod pki;
+pub mod second;
 mod sweep;
 
 use std::fs::File;
@@ -41,6 +43,8 @@ const BRIDGE: &str = "recording0";
 const CGROUP: &str = "recording-tests";
 const CNI_NETWORK: &str = "recording-tests";
 const POD_RANGE: &str = "10.213.0.0/24";
+/// Below it are the nodes.
+const FIRST_POD: &str = "10.213.0.10";
 const SERVICE_RANGE: &str = "10.212.0.0/16";
 /// The first of the service range is always the API server's.
 const API_SERVICE: &str = "10.212.0.1";
@@ -52,6 +56,20 @@ const TURN_TIMEOUT: Duration = Duration::from_secs(20 * 60);
 const START_TIMEOUT: Duration = Duration::from_secs(90);
 /// A SIGTERMed API server holds its port for seconds while it drains.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What one node has for itself.
+struct Place {
+    name: &'static str,
+    address: Ipv4Addr,
+    state: String,
+    cgroup: String,
+}
+
+impl Place {
+    fn first() -> Self {
+        Self { name: NODE, address: GATEWAY, state: STATE.into(), cgroup: CGROUP.into() }
+    }
+}
 
 /// A running cluster. Dropped, it is taken down.
 #[derive(Debug)]
@@ -135,14 +153,34 @@ impl Cluster {
     }
 
     /// Loads an archive of `scripts/image.sh`; returns once pods can use it. Pods need `imagePullPolicy` Never or IfNotPresent: there is no registry.
+    /// What it is called is said by whoever made the archive; [`Self::tag_image`] adds a name.
     pub fn import_image(&self, archive: &Path) -> Result<()> {
-        let archive = archive.to_str().context("the archive's path is no text")?;
-        ctr(&["image", "import", archive])?;
-        // The kubelet's view (CRI) follows containerd's by events; its label says that it has caught up.
-        wait_until("the imported image to be visible to the kubelet", START_TIMEOUT, || {
-            let images = ctr(&["image", "list"]).ok()?;
-            images.lines().skip(1).all(|image| image.contains("io.cri-containerd.image=managed")).then_some(())
-        })
+        import_at(STATE, archive)
+    }
+
+    /// Another name of an image that is there.
+    pub fn tag_image(&self, image: &str, name: &str) -> Result<()> {
+        tag_at(STATE, image, name)
+    }
+
+    /// Pods that need it do not start until it is there again; what runs goes on.
+    pub fn remove_image(&self, reference: &str) -> Result<()> {
+        ctr(&["image", "remove", "--sync", reference]).map(drop)
+    }
+
+    /// SIGKILL to one of the servers (`kube-apiserver`, `etcd`, `kubelet` …), then the same again; returns when the API server answers.
+    pub fn restart(&self, server: &str) -> Result<()> {
+        {
+            let mut parts = self.parts();
+            let process = parts.processes.iter_mut().find(|process| process.name() == server);
+            process.with_context(|| format!("no server {server}"))?.restart()?;
+        }
+        self.while_running("the API server to be ready again", || self.kubectl(&["get", "--raw", "/readyz"]).ok().map(drop))
+    }
+
+    /// Where the kubelet keeps an emptyDir of the pod with this uid.
+    pub fn empty_dir(&self, uid: &str, volume: &str) -> PathBuf {
+        Path::new(STATE).join("kubelet/pods").join(uid).join("volumes/kubernetes.io~empty-dir").join(volume)
     }
 
     /// A namespace for one test, deleted when dropped.
@@ -178,12 +216,13 @@ impl Cluster {
     fn bring_up(&self) -> Result<()> {
         std::fs::create_dir_all(STATE)?;
         self.make_network()?;
-        make_cgroups()?;
+        make_cgroups(CGROUP)?;
         let pki = Pki::create(&Path::new(STATE).join("pki"))?;
         pki.kubeconfig(&self.kubeconfig, &api_url(), &pki.client("admin", "admin", Some("system:masters"))?)?;
         self.start_containerd()?;
         self.start_control_plane(&pki)?;
         self.start_node(&pki)?;
+        second::prepare(&pki)?;
         self.import_image(&pause_archive()?)?;
         self.wait_until_usable()
     }
@@ -268,7 +307,7 @@ impl Cluster {
 
     fn start_containerd(&self) -> Result<()> {
         let config = Path::new(STATE).join("containerd.toml");
-        std::fs::write(&config, containerd_config())?;
+        std::fs::write(&config, containerd_config(STATE))?;
         std::fs::create_dir_all(format!("{STATE}/cni"))?;
         std::fs::write(format!("{STATE}/cni/10-tests.conflist"), cni_config())?;
         self.launch_program("containerd", PathBuf::from("containerd"), ["--config".to_owned(), text(&config)])?;
@@ -279,19 +318,10 @@ impl Cluster {
         let gateway = GATEWAY.to_string();
         let serving = pki.server("kubelet", &[&gateway])?;
         let config = Path::new(STATE).join("kubelet.yaml");
-        std::fs::write(&config, kubelet_config(&serving, &pki.authority().certificate))?;
+        let place = Place::first();
+        std::fs::write(&config, kubelet_config(&place, &serving, &pki.authority().certificate))?;
         let node = Self::client_config(pki, "kubelet-client", &format!("system:node:{NODE}"), Some("system:nodes"))?;
-        self.launch(
-            "kubelet",
-            flags([
-                ("config", text(&config)),
-                ("kubeconfig", text(&node)),
-                ("hostname-override", NODE.into()),
-                ("node-ip", gateway),
-                ("root-dir", format!("{STATE}/kubelet")),
-                ("cert-dir", format!("{STATE}/kubelet-pki")),
-            ]),
-        )?;
+        self.launch("kubelet", kubelet_flags(&place, &config, &node))?;
         let proxy = Self::client_config(pki, "kube-proxy", "system:kube-proxy", None)?;
         self.launch(
             "kube-proxy",
@@ -430,8 +460,31 @@ fn local() -> Result<String> {
 
 /// containerd's own client, in the namespace that the kubelet uses.
 fn ctr(args: &[&str]) -> Result<String> {
-    let socket = format!("{STATE}/containerd.sock");
+    ctr_at(STATE, args)
+}
+
+fn ctr_at(state: &str, args: &[&str]) -> Result<String> {
+    let socket = format!("{state}/containerd.sock");
     run("ctr", [&["--address", &socket, "--namespace", "k8s.io"], args].concat())
+}
+
+fn import_at(state: &str, archive: &Path) -> Result<()> {
+    let archive = archive.to_str().context("the archive's path is no text")?;
+    ctr_at(state, &["image", "import", archive])?;
+    wait_until_visible(state)
+}
+
+fn tag_at(state: &str, image: &str, name: &str) -> Result<()> {
+    ctr_at(state, &["image", "tag", "--force", image, name])?;
+    wait_until_visible(state)
+}
+
+/// The kubelet's view (CRI) follows containerd's by events; its label says that it has caught up.
+fn wait_until_visible(state: &str) -> Result<()> {
+    wait_until("the images to be visible to the kubelet", START_TIMEOUT, || {
+        let images = ctr_at(state, &["image", "list"]).ok()?;
+        images.lines().skip(1).all(|image| image.contains("io.cri-containerd.image=managed")).then_some(())
+    })
 }
 
 fn pause_archive() -> Result<PathBuf> {
@@ -441,18 +494,18 @@ fn pause_archive() -> Result<PathBuf> {
 }
 
 /// The kubelet asks for its root group to exist with every controller.
-fn make_cgroups() -> Result<()> {
+fn make_cgroups(name: &str) -> Result<()> {
     let base = Path::new("/sys/fs/cgroup");
     if base.join("cgroup.controllers").exists() {
-        std::fs::create_dir_all(base.join(CGROUP))?;
+        std::fs::create_dir_all(base.join(name))?;
         let controllers = std::fs::read_to_string(base.join("cgroup.controllers"))?;
         let enable = controllers.split_whitespace().map(|controller| format!("+{controller}")).collect::<Vec<_>>().join(" ");
         std::fs::write(base.join("cgroup.subtree_control"), &enable)?;
-        return Ok(std::fs::write(base.join(CGROUP).join("cgroup.subtree_control"), enable)?);
+        return Ok(std::fs::write(base.join(name).join("cgroup.subtree_control"), enable)?);
     }
     for hierarchy in std::fs::read_dir(base)? {
         let parent = hierarchy?.path();
-        let group = parent.join(CGROUP);
+        let group = parent.join(name);
         if !parent.is_dir() || parent.is_symlink() {
             continue;
         }
@@ -467,15 +520,15 @@ fn make_cgroups() -> Result<()> {
     Ok(())
 }
 
-fn containerd_config() -> String {
+fn containerd_config(state: &str) -> String {
     format!(
         r#"version = 2
-root = "{STATE}/containerd/root"
-state = "{STATE}/containerd/state"
+root = "{state}/containerd/root"
+state = "{state}/containerd/state"
 [grpc]
-  address = "{STATE}/containerd.sock"
+  address = "{state}/containerd.sock"
 [plugins."io.containerd.internal.v1.opt"]
-  path = "{STATE}/containerd/opt"
+  path = "{state}/containerd/opt"
 [plugins."io.containerd.grpc.v1.cri"]
   # Without CAP_SYS_RESOURCE runc may not lower a score and dies without a word about it.
   restrict_oom_score_adj = true
@@ -502,7 +555,7 @@ fn cni_config() -> String {
                 "type": "bridge", "bridge": BRIDGE, "isGateway": true, "ipMasq": false, "hairpinMode": true,
                 "ipam": {
                     "type": "host-local", "dataDir": format!("{STATE}/ipam"),
-                    "ranges": [[{"subnet": POD_RANGE, "gateway": GATEWAY.to_string()}]],
+                    "ranges": [[{"subnet": POD_RANGE, "rangeStart": FIRST_POD, "gateway": GATEWAY.to_string()}]],
                     "routes": [{"dst": "0.0.0.0/0"}],
                 },
             },
@@ -512,11 +565,23 @@ fn cni_config() -> String {
     .to_string()
 }
 
-fn kubelet_config(serving: &pki::Pair, authority: &Path) -> String {
+fn kubelet_flags(place: &Place, config: &Path, kubeconfig: &Path) -> impl Iterator<Item = String> {
+    flags([
+        ("config", text(config)),
+        ("kubeconfig", text(kubeconfig)),
+        ("hostname-override", place.name.into()),
+        ("node-ip", place.address.to_string()),
+        ("root-dir", format!("{}/kubelet", place.state)),
+        ("cert-dir", format!("{}/kubelet-pki", place.state)),
+    ])
+}
+
+fn kubelet_config(place: &Place, serving: &pki::Pair, authority: &Path) -> String {
+    let state = &place.state;
     serde_json::json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
-        "address": GATEWAY.to_string(),
+        "address": place.address.to_string(),
         "port": 10250,
         "healthzPort": 0,
         "readOnlyPort": 0,
@@ -524,15 +589,15 @@ fn kubelet_config(serving: &pki::Pair, authority: &Path) -> String {
         "tlsPrivateKeyFile": text(&serving.key),
         "authentication": {"anonymous": {"enabled": false}, "webhook": {"enabled": true}, "x509": {"clientCAFile": text(authority)}},
         "authorization": {"mode": "Webhook"},
-        "containerRuntimeEndpoint": format!("unix://{STATE}/containerd.sock"),
+        "containerRuntimeEndpoint": format!("unix://{state}/containerd.sock"),
         "cgroupDriver": "cgroupfs",
-        "cgroupRoot": format!("/{CGROUP}"),
+        "cgroupRoot": format!("/{}", place.cgroup),
         "failCgroupV1": false,
         "failSwapOn": false,
         "enforceNodeAllocatable": [],
         "makeIPTablesUtilChains": false,
-        "podLogsDir": format!("{STATE}/pods"),
-        "volumePluginDir": format!("{STATE}/volume-plugins"),
+        "podLogsDir": format!("{state}/pods"),
+        "volumePluginDir": format!("{state}/volume-plugins"),
         // The machine's disk is not ours to judge; images stay until the cluster goes.
         "evictionHard": {"memory.available": "50Mi"},
         "imageGCHighThresholdPercent": 100,

@@ -12,10 +12,12 @@ use serde_json::{Value, json};
 use super::ports;
 use super::process::{Process, Spec};
 
-const KEY: &str = "test-key";
+/// Unlike any word that a log could hold by chance: tests look for it where it must not be.
+const KEY: &str = "APIkeyOfTheHarness";
 const SECRET: &str = "a-secret-of-at-least-32-characters";
 /// Two per participant and direction are used; a test has under twenty.
 const MEDIA_PORTS: u16 = 100;
+const CONFIG_FILE: &str = "livekit.yaml";
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 const TOKEN_VALIDITY: Duration = Duration::from_secs(3600);
 
@@ -25,7 +27,18 @@ pub struct LiveKit {
     ip: IpAddr,
     port: u16,
     process: Process,
-    _folder: tempfile::TempDir,
+    secret: String,
+    config: Config,
+    folder: tempfile::TempDir,
+}
+
+/// What the configuration file says besides the secret.
+#[derive(Debug)]
+struct Config {
+    ip: IpAddr,
+    port: u16,
+    media: u16,
+    sections: String,
 }
 
 impl LiveKit {
@@ -42,12 +55,12 @@ impl LiveKit {
     /// With further sections of LiveKit's YAML, such as `room: {departure_timeout: 1}`.
     pub fn start_with(ip: IpAddr, sections: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let port = ports::free_range(ip, 2)?;
-        let media = ports::free_range(ip, MEDIA_PORTS)?;
-        let config = folder.path().join("livekit.yaml");
-        write_config(&config, ip, port, media, sections)?;
-        let process = Spec::new("livekit", super::tool("livekit-server")?)?.arg("--config").arg(&config).spawn()?;
-        let mut server = Self { ip, port, process, _folder: folder };
+        let (port, media) = (ports::free_range(ip, 2)?, ports::free_range(ip, MEDIA_PORTS)?);
+        let config = Config { ip, port, media, sections: sections.to_owned() };
+        let file = folder.path().join(CONFIG_FILE);
+        config.write(&file, SECRET)?;
+        let process = Spec::new("livekit", super::tool("livekit-server")?)?.arg("--config").arg(&file).spawn()?;
+        let mut server = Self { ip, port, process, secret: SECRET.to_owned(), config, folder };
         server.wait_until_ready()?;
         Ok(server)
     }
@@ -66,23 +79,31 @@ impl LiveKit {
         KEY
     }
 
-    pub fn api_secret(&self) -> &'static str {
-        SECRET
+    pub fn api_secret(&self) -> &str {
+        &self.secret
     }
 
     /// A token that joins `room`; `grants` are added to (and replace) the video grants, for example `json!({"hidden": true})`.
     pub fn token(&self, room: &str, identity: &str, grants: Value) -> String {
+        self.sign(&self.claims(room, identity, grants))
+    }
+
+    /// What such a token says, to be changed and signed.
+    pub fn claims(&self, room: &str, identity: &str, grants: Value) -> Value {
         let mut video = json!({"roomJoin": true, "room": room});
         if let (Some(video), Value::Object(grants)) = (video.as_object_mut(), grants) {
             video.extend(grants);
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let claims = json!({
+        json!({
             "iss": KEY, "sub": identity, "name": identity, "nbf": now.as_secs().saturating_sub(10),
             "exp": (now + TOKEN_VALIDITY).as_secs(), "video": video,
-        });
+        })
+    }
+
+    pub fn sign(&self, claims: &Value) -> String {
         let signed = format!("{}.{}", encode(br#"{"alg":"HS256","typ":"JWT"}"#), encode(claims.to_string().as_bytes()));
-        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, SECRET.as_bytes());
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, self.secret.as_bytes());
         let signature = ring::hmac::sign(&key, signed.as_bytes());
         format!("{signed}.{}", encode(signature.as_ref()))
     }
@@ -108,6 +129,12 @@ impl LiveKit {
         self.wait_until_ready()
     }
 
+    /// The API secret is another one from the next [`Self::restart`] on: every token signed before is worth nothing then.
+    pub fn rotate_secret(&mut self, secret: &str) -> Result<()> {
+        self.secret = secret.to_owned();
+        self.config.write(&self.folder.path().join(CONFIG_FILE), secret)
+    }
+
     /// For signals and the log.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
@@ -123,24 +150,27 @@ fn encode(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-fn write_config(path: &Path, ip: IpAddr, port: u16, media: u16, sections: &str) -> Result<()> {
-    let yaml = format!(
-        "port: {port}\n\
-         bind_addresses: ['{ip}']\n\
-         rtc:\n\
-         \x20 tcp_port: {tcp}\n\
-         \x20 port_range_start: {media}\n\
-         \x20 port_range_end: {end}\n\
-         \x20 use_external_ip: false\n\
-         \x20 node_ip: '{ip}'\n\
-         \x20 enable_loopback_candidate: {loopback}\n\
-         \x20 ips: {{includes: ['{ip}/32']}}\n\
-         keys: {{{KEY}: {SECRET}}}\n\
-         logging: {{level: info}}\n\
-         {sections}\n",
-        tcp = port + 1,
-        end = media + MEDIA_PORTS - 1,
-        loopback = ip.is_loopback(),
-    );
-    std::fs::write(path, yaml).with_context(|| format!("failed to write {}", path.display()))
+impl Config {
+    fn write(&self, path: &Path, secret: &str) -> Result<()> {
+        let Self { ip, port, media, sections } = self;
+        let yaml = format!(
+            "port: {port}\n\
+             bind_addresses: ['{ip}']\n\
+             rtc:\n\
+             \x20 tcp_port: {tcp}\n\
+             \x20 port_range_start: {media}\n\
+             \x20 port_range_end: {end}\n\
+             \x20 use_external_ip: false\n\
+             \x20 node_ip: '{ip}'\n\
+             \x20 enable_loopback_candidate: {loopback}\n\
+             \x20 ips: {{includes: ['{ip}/32']}}\n\
+             keys: {{{KEY}: {secret}}}\n\
+             logging: {{level: info}}\n\
+             {sections}\n",
+            tcp = port + 1,
+            end = media + MEDIA_PORTS - 1,
+            loopback = ip.is_loopback(),
+        );
+        std::fs::write(path, yaml).with_context(|| format!("failed to write {}", path.display()))
+    }
 }

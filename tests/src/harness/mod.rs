@@ -4,10 +4,14 @@
 //! Nothing waits by sleeping for "long enough": every wait has a condition and a time-out ([`process::wait_until`]).
 
 pub mod cluster;
+pub mod detour;
 pub mod livekit;
 pub mod ports;
 pub mod process;
+pub mod relay;
 pub mod s3;
+pub mod s3_proxy;
+pub mod usage;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -27,10 +31,11 @@ pub fn tool(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// One of the workspace's own binaries, built in the same profile as the running test: it lies beside the folder of the test's executable.
+/// One of the workspace's own binaries, built in the same profile as the running program: beside it, or beside the folder `deps` that tests lie in.
 pub fn binary(name: &str) -> Result<PathBuf> {
-    let test = std::env::current_exe().context("failed to find the test's own executable")?;
-    let path = test.ancestors().nth(2).unwrap_or(Path::new("")).join(name);
+    let own = std::env::current_exe().context("failed to find the running executable")?;
+    let folder = own.parent().unwrap_or(Path::new(""));
+    let path = if folder.ends_with("deps") { folder.with_file_name(name) } else { folder.join(name) };
     ensure!(path.exists(), "{} is missing: run `make build`", path.display());
     Ok(path)
 }

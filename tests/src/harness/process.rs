@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 
 /// How often a condition is looked at: below what a person notices in a test's run time, above what costs CPU.
-const POLL: Duration = Duration::from_millis(25);
+pub(crate) const POLL: Duration = Duration::from_millis(25);
 /// What a process may take to end after SIGTERM before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
 /// Lines of log that an error carries.
@@ -231,7 +231,8 @@ impl Drop for Process {
     }
 }
 
-fn send_signal(target: i32, signal: i32) -> io::Result<()> {
+/// To a process, or with a negative number to its group.
+pub fn send_signal(target: i32, signal: i32) -> io::Result<()> {
     // SAFETY: kill takes two integers and touches no memory of ours.
     if unsafe { libc::kill(target, signal) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -11,7 +11,7 @@ use ureq::http::Response;
 use ureq::{Agent, Body};
 
 use super::ports;
-use super::process::{Process, Spec};
+use super::process::{Process, Spec, run, wait_until};
 
 const KEY: &str = "test-access-key";
 const SECRET: &str = "test-secret-key";
@@ -45,7 +45,11 @@ impl S3 {
         let port = ports::free_port(ip)?;
         let spec = Spec::new("versitygw", super::tool("versitygw")?)?;
         let spec = spec.args(["--port", &format!("{ip}:{port}"), "--access", KEY, "--secret", SECRET]);
-        let spec = spec.args(["--region", REGION, "--health", "/health", "posix"]).arg(folder.path());
+        let (objects, users) = (folder.path().join("objects"), folder.path().join("users"));
+        for folder in [&objects, &users] {
+            std::fs::create_dir(folder)?;
+        }
+        let spec = spec.args(["--region", REGION, "--health", "/health", "--iam-dir"]).arg(users).arg("posix").arg(objects);
         let agent = Agent::config_builder().http_status_as_error(false).timeout_global(Some(CALL_TIMEOUT)).build().new_agent();
         let mut server = Self { ip, port, process: spec.spawn()?, agent, _folder: folder };
         server.wait_until_ready()?;
@@ -73,6 +77,31 @@ impl S3 {
         let bucket = self.bucket(name)?;
         let url = bucket.create_bucket(&credentials()).sign(VALIDITY);
         accept(self.agent.put(url.as_str()).send_empty()?, "create the bucket", name).map(drop)
+    }
+
+    /// Everything in it, and then the bucket itself, though somebody goes on writing to it.
+    pub fn delete_bucket(&self, name: &str) -> Result<()> {
+        let url = self.bucket(name)?.delete_bucket(&credentials()).sign(VALIDITY);
+        wait_until("the bucket to be gone", CALL_TIMEOUT, || {
+            self.list(name).ok()?.iter().try_for_each(|key| self.delete(name, key)).ok()?;
+            self.agent.delete(url.as_str()).call().ok().filter(|response| response.status().is_success())
+        })
+        .map(drop)
+    }
+
+    /// An account of its own that may do everything with every bucket, until [`Self::delete_user`].
+    pub fn create_user(&self, access_key: &str, secret_key: &str) -> Result<()> {
+        self.administrate(&["create-user", "--access", access_key, "--secret", secret_key, "--role", "admin"])
+    }
+
+    pub fn delete_user(&self, access_key: &str) -> Result<()> {
+        self.administrate(&["delete-user", "--access", access_key])
+    }
+
+    fn administrate(&self, order: &[&str]) -> Result<()> {
+        let endpoint = self.endpoint();
+        let root = ["admin", "--access", KEY, "--secret", SECRET, "--endpoint-url", &endpoint];
+        run(super::tool("versitygw")?, root.iter().chain(order)).map(drop)
     }
 
     /// All keys, in S3's order.

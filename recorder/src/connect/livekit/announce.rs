@@ -1,12 +1,10 @@
-//! What the driver hears of the room, and the server of our wishes.
+//! What the driver hears of the room.
 
-use livekit_protocol as proto;
 use recorder_media::{Codec, Input};
 use recording_crds::names;
 
-use super::member::{Lost, Member};
+use super::member::Member;
 use super::roster::{Change, Publication};
-use super::signal::Request;
 use crate::connect::Event;
 use crate::connect::intake::Intake;
 
@@ -15,29 +13,13 @@ impl Member {
         if !std::mem::replace(&mut self.told_connected, true) {
             self.intake.tell_media(Input::Connected).await;
         }
-        for change in std::mem::take(&mut self.held_back) {
-            tell(&self.intake, change).await;
-        }
     }
 
-    /// Tells the driver, and the server which tracks we want of those that are new.
-    pub(super) async fn announce(&mut self, changes: Vec<Change>) -> Result<(), Lost> {
-        let published = changes.iter().filter_map(|change| match change {
-            Change::Published(publication) => Some(publication.sid.clone()),
-            _ => None,
-        });
-        let track_sids: Vec<String> = published.collect();
-        if self.told_connected {
-            for change in changes {
-                tell(&self.intake, change).await;
-            }
-        } else {
-            self.held_back.extend(changes);
+    /// At once, also before media flows: the driver's answer says which of the new tracks the server shall send.
+    pub(super) async fn announce(&mut self, changes: Vec<Change>) {
+        for change in changes {
+            tell(&self.intake, change).await;
         }
-        if track_sids.is_empty() || self.config.wanted.everything() {
-            return Ok(());
-        }
-        self.send(Request::Subscription(proto::UpdateSubscription { track_sids, subscribe: true, ..Default::default() })).await
     }
 }
 

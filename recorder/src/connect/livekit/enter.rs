@@ -1,6 +1,6 @@
 //! Getting in: the WebSocket, and the first message on it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use livekit_protocol as proto;
 use rtc::peer_connection::transport::RTCIceServer;
@@ -16,30 +16,33 @@ const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
 impl Member {
     pub(super) async fn open(&mut self, resuming: bool) -> Result<(), Lost> {
         let config = self.config.clone();
-        let auto = u8::from(config.wanted.everything());
-        let mut query = format!("&auto_subscribe={auto}");
+        // Nothing is sent that nobody asked for.
+        let mut query = String::from("&auto_subscribe=0");
         if resuming {
             query += &format!("&reconnect=1&reconnect_reason=1&sid={}", self.sid);
         }
-        loop {
-            let token = if resuming { config.credentials.for_resume() } else { config.credentials.for_join() };
+        let mut refused = None;
+        for token in config.credentials.candidates(resuming) {
             match Signal::connect(&config.address, &config.tls, &token, &query).await {
                 Ok(link) => {
                     self.link = Some(link);
                     return Ok(());
                 }
-                // A refreshed token may have died while the original lives.
-                Err(Refused::Http { status: 401, .. }) if config.credentials.forget_refreshed() => {}
                 Err(Refused::Http { status, body }) => {
-                    let end = policy::after_refusal(status, &body, is_expired(&token), self.ever_connected);
-                    // A resume that is refused says nothing about a new join.
-                    let next = end.filter(|_| !resuming).map_or(Next::Rejoin, Next::End);
-                    return Err(Lost::signalling(next, format!("HTTP {status}")));
+                    refused = Some((status, body, is_expired(&token)));
+                    // One token may be dead while another lives; everything else has nothing to do with tokens.
+                    if status != 401 {
+                        break;
+                    }
                 }
                 Err(Refused::Network(why)) if resuming => return Err(Lost::signalling(Next::Resume, why)),
                 Err(Refused::Network(why)) => return Err(Lost::signalling(Next::Rejoin, why)),
             }
         }
+        let (status, body, expired) = refused.unwrap_or_default();
+        // A resume that is refused says nothing about a new join.
+        let next = if resuming { Next::Rejoin } else { policy::after_refusal(status, &body, expired, self.ever_connected) };
+        Err(Lost::signalling(next, format!("HTTP {status}")))
     }
 
     /// What the server says first: that we are in, or that we are not.
@@ -54,9 +57,8 @@ impl Member {
             Response::Join(join) if !resuming => self.joined(join).await,
             Response::Reconnect(_) if resuming => {
                 // The tracks that differ from what happens by itself.
-                let chosen = !self.config.wanted.everything();
-                let track_sids = if chosen { self.roster.sids() } else { vec![] };
-                let subscription = proto::UpdateSubscription { track_sids, subscribe: chosen, ..Default::default() };
+                let track_sids = self.told.iter().cloned().collect();
+                let subscription = proto::UpdateSubscription { track_sids, subscribe: true, ..Default::default() };
                 let state = proto::SyncState {
                     answer: self.answer.clone(),
                     offer: self.offer.clone(),
@@ -77,15 +79,22 @@ impl Member {
     }
 
     async fn joined(&mut self, join: proto::JoinResponse) -> Result<(), Lost> {
-        self.sid = join.participant.map(|own| own.sid).unwrap_or_default();
+        let room = join.room.unwrap_or_default();
+        if !room.sid.is_empty() && self.closed_room.as_ref() == Some(&room.sid) {
+            return Err(Lost::signalling(Next::RejoinQuietly, "the room that was closed is not cleared away yet"));
+        }
+        self.room = room.sid;
+        let own = join.participant.unwrap_or_default();
+        (self.sid, self.identity, self.joined_at) = (own.sid, own.identity, Instant::now());
         let seconds = |value: i32, default: Duration| u64::try_from(value).ok().filter(|&s| s > 0).map_or(default, Duration::from_secs);
         self.ping_every = seconds(join.ping_interval, PING_EVERY_DEFAULT);
         self.silence = seconds(join.ping_timeout, SILENCE_DEFAULT);
         self.ice_servers = join.ice_servers.into_iter().filter_map(ice_server).collect();
-        let room = join.room.unwrap_or_default();
-        tracing::info!(room = room.sid, others = join.other_participants.len(), "joined");
+        tracing::info!(room = self.room, others = join.other_participants.len(), "joined");
+        self.told.clear();
         let changes = self.roster.replace(&join.other_participants);
-        self.announce(changes).await
+        self.announce(changes).await;
+        Ok(())
     }
 }
 

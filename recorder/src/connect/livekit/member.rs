@@ -1,5 +1,6 @@
 //! One recorder's stay in a LiveKit room, through reconnects.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,11 +11,12 @@ use tokio::sync::mpsc;
 
 use super::LiveKit;
 use super::policy::{self, Next};
-use super::roster::{Change, Roster};
+use super::roster::Roster;
 use super::signal::{Request, Response, Signal};
+use super::silent::Silent;
 use crate::connect::intake::Intake;
 use crate::connect::peer::{Peer, PeerConfig, PeerEvent};
-use crate::connect::{EndReason, Stage};
+use crate::connect::{EndReason, Event, Stage};
 
 /// Signalling is up, and no pair of candidates works (architecture.md section 3).
 const MEDIA_UP_TIMEOUT: Duration = Duration::from_secs(15);
@@ -43,13 +45,22 @@ pub(crate) struct Member {
     pub(super) config: Arc<LiveKit>,
     pub(super) intake: Arc<Intake>,
     pub(super) roster: Roster,
-    /// Changes that happened while the driver believes us disconnected.
-    pub(super) held_back: Vec<Change>,
+    /// LiveKit's names of the tracks that the server was asked for in this membership.
+    pub(super) told: BTreeSet<String>,
+    pub(super) silent: Silent,
     pub(super) link: Option<Signal>,
     pub(super) peer: Option<(Peer, mpsc::Receiver<PeerEvent>)>,
     pub(super) ice_servers: Vec<RTCIceServer>,
+    /// The room, `RM_…`, and the one that was closed under us: a server that is still clearing it away lets us in once more, and nobody ever
+    /// comes there.
+    pub(super) room: String,
+    pub(super) closed_room: Option<String>,
     /// Our own `PA_…`.
     pub(super) sid: String,
+    pub(super) identity: String,
+    pub(super) joined_at: Instant,
+    /// How often in a row another connection came under our identity.
+    contests: u32,
     /// The last offer and our answer to it: a resumed server wants to see them.
     pub(super) offer: Option<proto::SessionDescription>,
     pub(super) answer: Option<proto::SessionDescription>,
@@ -68,16 +79,21 @@ pub(crate) struct Member {
 
 impl Member {
     pub(crate) fn new(config: Arc<LiveKit>, intake: Arc<Intake>) -> Self {
-        let roster = Roster::new(config.wanted);
         Self {
             config,
             intake,
-            roster,
-            held_back: vec![],
+            roster: Roster::default(),
+            told: BTreeSet::new(),
+            silent: Silent::default(),
             link: None,
             peer: None,
             ice_servers: vec![],
+            room: String::new(),
+            closed_room: None,
             sid: String::new(),
+            identity: String::new(),
+            joined_at: Instant::now(),
+            contests: 0,
             offer: None,
             answer: None,
             ping_every: PING_EVERY_DEFAULT,
@@ -104,7 +120,14 @@ impl Member {
             } else {
                 tracing::debug!(stage = ?lost.stage, why = lost.why, next = ?lost.next, failures, "still not connected to LiveKit");
             }
-            if let Next::End(reason) = lost.next {
+            match lost.next {
+                Next::End(reason) => return reason,
+                Next::Renew(reason) if !self.renewed().await => return reason,
+                _ => {}
+            }
+            if lost.next == Next::Contested
+                && let Some(reason) = self.contested().await
+            {
                 return reason;
             }
             failures = if self.trouble.is_none() { 0 } else { failures + 1 };
@@ -112,7 +135,9 @@ impl Member {
             if let Some(reason) = policy::out_of_time(self.ever_connected, self.quiet, trouble, lost.stage, &lost.why) {
                 return reason;
             }
-            self.quiet |= lost.next == Next::RejoinQuietly;
+            if lost.next == Next::RejoinQuietly {
+                (self.quiet, self.closed_room) = (true, Some(self.room.clone()));
+            }
             let resumable = trouble < policy::RESUME_WINDOW && self.ever_connected;
             let resumed = next == Next::Resume;
             next = if lost.next == Next::Resume && resumable { Next::Resume } else { Next::Rejoin };
@@ -127,7 +152,44 @@ impl Member {
             if failures > 0 {
                 tokio::time::sleep(policy::backoff(failures - 1)).await;
             }
+            self.hear_peer().await;
         }
+    }
+
+    /// Media lives on without signalling, or it does not: what became of it while nobody listened.
+    async fn hear_peer(&mut self) {
+        while let Some(event) = self.peer.as_mut().and_then(|(_, events)| events.try_recv().ok()) {
+            let known = match event {
+                // There is no way to send it.
+                PeerEvent::Candidate(_) => continue,
+                PeerEvent::Failed => PeerEvent::Down,
+                up_or_down => up_or_down,
+            };
+            // Neither of them ends anything.
+            let _ = self.peer_event(Some(known)).await;
+        }
+    }
+
+    /// Another connection has our identity. A newer attempt's may keep it: the driver finds out, and ends this attempt or lets us return.
+    async fn contested(&mut self) -> Option<EndReason> {
+        self.hang_up().await;
+        self.contests = if self.joined_at.elapsed() >= policy::RECONNECT_WINDOW { 1 } else { self.contests + 1 };
+        tracing::warn!(self.contests, "another connection uses the recorder's identity");
+        self.intake.tell(Event::IdentityTaken).await;
+        let answered = tokio::time::timeout(policy::RECONNECT_WINDOW, self.config.may_return.notified()).await;
+        match answered {
+            Ok(()) => policy::after_contest(self.contests, &self.identity),
+            Err(_) => Some(EndReason::Disconnected(format!("another connection came as {}, perhaps a newer attempt's", self.identity))),
+        }
+    }
+
+    /// The SFU takes none of our tokens any more: a changed Secret within the reconnect window brings the recorder back in.
+    async fn renewed(&mut self) -> bool {
+        self.hang_up().await;
+        let trouble = self.trouble.get_or_insert_with(Instant::now).elapsed();
+        let left = policy::RECONNECT_WINDOW.saturating_sub(trouble);
+        tracing::warn!(seconds = left.as_secs(), "the SFU refuses the token: waiting for another one in the Secret");
+        tokio::time::timeout(left, self.config.credentials.changed()).await.is_ok()
     }
 
     /// Ends the membership in good order.
@@ -170,6 +232,10 @@ impl Member {
 
     /// Until the WebSocket or the media is lost.
     async fn listen(&mut self) -> Lost {
+        let config = self.config.clone();
+        if let Err(lost) = self.subscribe().await {
+            return lost;
+        }
         let mut ping = tokio::time::interval(self.ping_every);
         let mut tick = tokio::time::interval(TICK);
         let mut heard = Instant::now();
@@ -190,11 +256,15 @@ impl Member {
                     Err(why) => Err(Lost::signalling(Next::Resume, why)),
                 },
                 event = peer_event => self.peer_event(event).await,
+                () = config.wishes.changed() => self.subscribe().await,
                 _ = ping.tick() => {
                     let timestamp = unix_millis();
                     self.send(Request::PingReq(proto::Ping { timestamp, rtt: 0 })).await
                 }
-                _ = tick.tick() => self.overdue(heard),
+                _ = tick.tick() => match self.overdue(heard) {
+                    Ok(()) => self.subscribe_again().await,
+                    lost => lost,
+                },
             };
             if let Err(lost) = step {
                 return lost;
@@ -233,7 +303,8 @@ impl Member {
             Response::Update(update) => {
                 let others: Vec<_> = update.participants.into_iter().filter(|info| info.sid != self.sid).collect();
                 let changes = self.roster.update(&others);
-                self.announce(changes).await
+                self.announce(changes).await;
+                Ok(())
             }
             Response::RefreshToken(token) => {
                 self.config.credentials.refresh(token);

@@ -1,4 +1,4 @@
-//! LiveKit: a hidden recorder that subscribes to everything.
+//! LiveKit: a hidden recorder that subscribes to what it is told to.
 //!
 //! `Member` is one stay in the room, with all its WebSockets and peer connections: it resumes after a lost WebSocket, joins anew when the
 //! server has forgotten it, and gives up only when a policy of [`policy`] says so.
@@ -6,18 +6,21 @@
 mod announce;
 mod enter;
 mod member;
-mod policy;
-mod roster;
-mod signal;
+pub(super) mod policy;
+pub(super) mod roster;
+pub(super) mod signal;
+mod silent;
+mod wishes;
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use recording_crds::recording::VideoStream;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use self::member::Member;
-pub(crate) use self::roster::Wanted;
 pub(crate) use self::signal::{Address, AddressError, tls};
+use self::wishes::Wishes;
 use super::intake::Intake;
 use super::token::Credentials;
 use super::{ConnectOrder, Connector, Event, Stamped};
@@ -28,7 +31,16 @@ pub(crate) struct LiveKit {
     pub(crate) address: Address,
     pub(crate) tls: Arc<rustls::ClientConfig>,
     pub(crate) credentials: Credentials,
-    pub(crate) wanted: Wanted,
+    pub(crate) video_stream: VideoStream,
+    wishes: Wishes,
+    /// Told when our identity is ours although another connection came under it.
+    pub(crate) may_return: Notify,
+}
+
+impl LiveKit {
+    pub(crate) fn new(address: Address, tls: Arc<rustls::ClientConfig>, credentials: Credentials, video_stream: VideoStream) -> Self {
+        Self { address, tls, credentials, video_stream, wishes: Wishes::default(), may_return: Notify::new() }
+    }
 }
 
 #[async_trait::async_trait]
@@ -61,7 +73,9 @@ async fn obey(orders: &mut mpsc::Receiver<ConnectOrder>, config: &LiveKit, intak
     while let Some(order) = orders.recv().await {
         match order {
             ConnectOrder::RequestKeyframe(track) => intake.request_keyframe(track),
-            ConnectOrder::TokenChanged(token) => config.credentials.replace(token),
+            ConnectOrder::Subscribe { track, wanted } => config.wishes.set(track, wanted),
+            ConnectOrder::SecretChanged(secret) => config.credentials.replace(secret),
+            ConnectOrder::Return => config.may_return.notify_one(),
             ConnectOrder::Leave => return,
         }
     }

@@ -30,16 +30,8 @@ pub(crate) struct Publication {
     pub(crate) encrypted: bool,
 }
 
-/// Which tracks are recorded at all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Wanted {
-    pub(crate) audio: bool,
-    pub(crate) video: bool,
-}
-
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Roster {
-    wanted: Wanted,
     /// Every identity ever seen: it keeps its key.
     keys: HashMap<String, ParticipantKey>,
     tracks_numbered: u32,
@@ -56,10 +48,6 @@ struct Present {
 }
 
 impl Roster {
-    pub(crate) fn new(wanted: Wanted) -> Self {
-        Self { wanted, keys: HashMap::new(), tracks_numbered: 0, present: BTreeMap::new() }
-    }
-
     /// A complete list: whoever is not on it has left. (After a new join every stay has a new name; the same people stay joined.)
     pub(crate) fn replace(&mut self, people: &[proto::ParticipantInfo]) -> Vec<Change> {
         let mut changes = vec![];
@@ -105,9 +93,16 @@ impl Roster {
         changes
     }
 
-    /// LiveKit's names of all tracks that are published and wanted.
-    pub(crate) fn sids(&self) -> Vec<String> {
-        self.present.values().flat_map(|present| present.tracks.keys().cloned()).collect()
+    /// Everything that is published: LiveKit's name, our key, whether it is a picture.
+    pub(crate) fn published(&self) -> impl Iterator<Item = (&str, TrackKey, bool)> {
+        let tracks = self.present.values().flat_map(|present| present.tracks.values());
+        tracks.map(|p| (p.sid.as_str(), p.track, matches!(p.source, Source::Camera | Source::ScreenShare)))
+    }
+
+    /// What should be sending: LiveKit's name, our key.
+    pub(crate) fn unmuted(&self) -> impl Iterator<Item = (&str, TrackKey)> {
+        let tracks = self.present.values().flat_map(|present| present.tracks.values());
+        tracks.filter(|p| !p.muted).map(|p| (p.sid.as_str(), p.track))
     }
 
     fn join(&mut self, info: &proto::ParticipantInfo, changes: &mut Vec<Change>) {
@@ -139,7 +134,7 @@ impl Roster {
                     changes.push(if track.muted { Change::Muted { track: track_key } } else { Change::Unmuted { track: track_key } });
                 }
                 Some(_) => {}
-                None if self.wanted.takes(track) => {
+                None if track.r#type() != TrackType::Data => {
                     let publication = Publication {
                         track: TrackKey(self.tracks_numbered),
                         participant: present.key,
@@ -155,20 +150,6 @@ impl Roster {
                 }
                 None => {}
             }
-        }
-    }
-}
-
-impl Wanted {
-    pub(crate) fn everything(self) -> bool {
-        self.audio && self.video
-    }
-
-    fn takes(self, track: &TrackInfo) -> bool {
-        match track.r#type() {
-            TrackType::Audio => self.audio,
-            TrackType::Video => self.video,
-            TrackType::Data => false,
         }
     }
 }

@@ -5,8 +5,9 @@ mod pattern;
 mod sender;
 mod source;
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use recorder_media::{Codec, Input, ParticipantKey, Source, TrackKey};
@@ -75,6 +76,21 @@ impl Connector for TestPattern {
     }
 }
 
+/// Keeps back the track of somebody who is not recorded at the moment. The pattern plays on behind it.
+struct Gate {
+    closed: Arc<AtomicBool>,
+    keyframe: Arc<AtomicBool>,
+}
+
+impl Gate {
+    fn set(&self, wanted: bool) {
+        let was_closed = self.closed.swap(!wanted, Ordering::Relaxed);
+        if wanted && was_closed {
+            self.keyframe.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
 /// How a play ended.
 enum Play {
     Over,
@@ -132,6 +148,7 @@ impl TestPattern {
         cancel: &CancellationToken,
     ) -> Play {
         self.join(intake).await;
+        let gates = self.gates(room);
         let stop = cancel.child_token();
         let mut sources: tokio::task::JoinSet<Result<(), String>> = tokio::task::JoinSet::new();
         for (id, outlet, flag) in std::mem::take(&mut room.outlets) {
@@ -152,7 +169,8 @@ impl TestPattern {
                 () = cancel.cancelled() => break Play::Left,
                 order = orders.recv() => match order {
                     Some(ConnectOrder::RequestKeyframe(track)) => intake.request_keyframe(track),
-                    Some(ConnectOrder::TokenChanged(_)) => {}
+                    Some(ConnectOrder::Subscribe { track, wanted }) => gates.get(&track).into_iter().for_each(|gate| gate.set(wanted)),
+                    Some(ConnectOrder::SecretChanged(_) | ConnectOrder::Return) => {}
                     Some(ConnectOrder::Leave) | None => break Play::Left,
                 },
                 _ = ticks.tick() => intake.offer_stats(),
@@ -184,6 +202,16 @@ impl TestPattern {
             let first = participant.0 * per_person;
             (id, participant, (first..).zip(self.kinds()).map(|(key, kind)| (kind, TrackKey(key))).collect())
         })
+    }
+
+    fn gates(self, room: &Room) -> HashMap<TrackKey, Gate> {
+        let mut gates = HashMap::new();
+        for ((_, _, tracks), (_, outlet, keyframe)) in self.roster().zip(&room.outlets) {
+            for (kind, track) in tracks {
+                gates.insert(track, Gate { closed: outlet.closed(kind), keyframe: keyframe.clone() });
+            }
+        }
+        gates
     }
 
     async fn join(&self, intake: &Arc<Intake>) {

@@ -54,6 +54,8 @@ struct Line {
     sequence: u16,
     packets: u32,
     octets: u32,
+    /// Nobody wants it at the moment.
+    closed: Arc<AtomicBool>,
 }
 
 /// SSRC -> somebody wants a key frame of it.
@@ -104,7 +106,7 @@ impl Sender {
         let stream = MediaStreamTrack::new(format!("participant-{participant}"), name.clone(), name, codec_kind, vec![encoding]);
         let track = Arc::new(TrackLocalStaticRTP::new(stream));
         self.connection.add_track(track.clone()).await?;
-        Ok(Line { track, ssrc, payload_type, clock_rate, sequence: FIRST_SEQUENCE, packets: 0, octets: 0 })
+        Ok(Line { track, ssrc, payload_type, clock_rate, sequence: FIRST_SEQUENCE, packets: 0, octets: 0, closed: Arc::default() })
     }
 
     pub(crate) async fn offer(&self) -> Result<String, Error> {
@@ -130,6 +132,12 @@ impl Sender {
 }
 
 impl Outlet {
+    /// The flag that keeps a track's packets back.
+    pub(crate) fn closed(&self, kind: Kind) -> Arc<AtomicBool> {
+        let line = if kind == Kind::Video { &self.video } else { &self.audio };
+        line.as_ref().map(|line| line.closed.clone()).unwrap_or_default()
+    }
+
     /// Errors end a test pattern no more than packet loss ends a call: they are logged.
     pub(crate) async fn send(&mut self, sent: Sent) {
         let result = match sent {
@@ -156,6 +164,9 @@ impl Outlet {
 
 impl Line {
     async fn media(&mut self, timestamp: u64, payloads: Vec<Bytes>, marked: bool) -> Result<(), Error> {
+        if self.closed.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let last = payloads.len();
         for (index, payload) in payloads.into_iter().enumerate() {
             self.packets = self.packets.wrapping_add(1);

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use recorder_codec::h264::{EncodedFrame, H264Config, H264Encoder, Latency, Preset};
+use recorder_codec::h264::{EncodedFrame, H264Config, H264Encoder, Latency, Preset, Rate};
 use recorder_codec::opus::OpusEncoder;
-use recorder_codec::{Channels, CodecError};
+use recorder_codec::{Channels, CodecError, Colour};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -109,7 +109,8 @@ impl Video {
             width,
             height,
             frames_per_second,
-            bitrate_kbps: (pixels / PIXELS_PER_BIT / 1000).clamp(200, 4000) as u32,
+            rate: Rate::Average { kbps: (pixels / PIXELS_PER_BIT / 1000).clamp(200, 4000) as u32 },
+            colour: Colour::default(),
             preset: Preset::Ultrafast,
             latency: Latency::ZeroLatency,
             baseline: true,

@@ -129,3 +129,16 @@ async fn leaving_ends_the_connector_without_a_reason() {
     assert!(events.iter().all(|event| !matches!(event.value, Event::Ended(_))));
     assert_eq!(packets(&events).len(), 2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_wanted_is_not_sent_and_begins_again_with_a_key_frame() {
+    let (track, pause) = (TrackKey(0), Duration::from_millis(800));
+    let orders = vec![(pause, ConnectOrder::Subscribe { track, wanted: false }), (pause, ConnectOrder::Subscribe { track, wanted: true })];
+    let events = watch(TestPattern { participants: 1, ..SMALL }, orders).await;
+    let video = &packets(&events)[&track];
+    let ticks = |pair: &[&RtpPacket]| pair[1].timestamp.wrapping_sub(pair[0].timestamp);
+    let pauses: Vec<usize> = (1..video.len()).filter(|n| ticks(&video[n - 1..=*n]) > 90_000 / 2).collect();
+    let [again] = pauses[..] else { panic!("{pauses:?}") };
+    assert!(is_keyframe_start(video[again]));
+    assert_eq!(packets(&events)[&TrackKey(1)].len(), 149, "the sound went on");
+}

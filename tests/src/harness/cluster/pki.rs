@@ -12,6 +12,12 @@ pub(super) struct Pair {
     pub(super) key: PathBuf,
 }
 
+impl Pair {
+    pub(super) fn in_folder(folder: &Path, name: &str) -> Self {
+        Self { certificate: folder.join(format!("{name}.crt")), key: folder.join(format!("{name}.key")) }
+    }
+}
+
 pub(super) struct Pki {
     folder: PathBuf,
     issuer: Issuer<'static, KeyPair>,
@@ -92,7 +98,7 @@ impl Pki {
     }
 
     fn pair(&self, name: &str) -> Pair {
-        Pair { certificate: self.folder.join(format!("{name}.crt")), key: self.folder.join(format!("{name}.key")) }
+        Pair::in_folder(&self.folder, name)
     }
 }
 

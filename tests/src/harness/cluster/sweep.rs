@@ -28,12 +28,18 @@ const GONE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// In an order in which nothing can bring back what has been removed before it.
 pub(super) fn sweep() -> Result<()> {
-    kill_all("the cluster's programs", programs)?;
-    kill_all("the containers' processes", || processes_in(&cgroups()))?;
+    kill_all("the cluster's programs", || programs(STATE))?;
+    kill_all("the containers' processes", || processes_in(&cgroups(CGROUP)))?;
     unmount_below(Path::new(STATE))?;
     remove_cgroups()?;
     remove_network()?;
     remove_files()
+}
+
+/// One node and everything that runs on it, as when its power goes; its state too.
+pub(super) fn node(state: &str, cgroup: &str) -> Result<()> {
+    kill_all("the node's programs and containers", || [programs(state), processes_in(&cgroups(cgroup))].concat())?;
+    unmount_below(Path::new(state))
 }
 
 fn kill_all(what: &str, pids: impl Fn() -> Vec<i32>) -> Result<()> {
@@ -47,23 +53,23 @@ fn kill_all(what: &str, pids: impl Fn() -> Vec<i32>) -> Result<()> {
     })
 }
 
-fn programs() -> Vec<i32> {
+fn programs(state: &str) -> Vec<i32> {
     let all = entries(Path::new("/proc")).into_iter();
-    all.filter(|process| is_ours(process)).filter_map(|process| process.file_name()?.to_str()?.parse().ok()).collect()
+    all.filter(|process| is_ours(process, state)).filter_map(|process| process.file_name()?.to_str()?.parse().ok()).collect()
 }
 
-fn is_ours(process: &Path) -> bool {
+fn is_ours(process: &Path, state: &str) -> bool {
     let Ok(command) = std::fs::read(process.join("cmdline")) else { return false };
     let command = String::from_utf8_lossy(&command);
     let program = command.split('\0').next().unwrap_or_default().rsplit('/').next().unwrap_or_default();
-    PROGRAMS.contains(&program) && command.contains(&format!("{STATE}/"))
+    PROGRAMS.contains(&program) && command.contains(&format!("{state}/"))
 }
 
 /// The folders of our group in every hierarchy: one per controller under cgroup v1, one under v2.
-fn cgroups() -> Vec<PathBuf> {
+fn cgroups(name: &str) -> Vec<PathBuf> {
     let base = Path::new("/sys/fs/cgroup");
-    let unified = [base.join(CGROUP)];
-    entries(base).into_iter().map(|controller| controller.join(CGROUP)).chain(unified).filter(|path| path.is_dir()).collect()
+    let unified = [base.join(name)];
+    entries(base).into_iter().map(|controller| controller.join(name)).chain(unified).filter(|path| path.is_dir()).collect()
 }
 
 fn processes_in(groups: &[PathBuf]) -> Vec<i32> {
@@ -81,7 +87,7 @@ fn folders_below(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn remove_cgroups() -> Result<()> {
-    for group in cgroups() {
+    for group in cgroups(CGROUP) {
         // A group stays busy for a moment after its last process has ended.
         wait_until(&format!("the removal of {}", group.display()), GONE_TIMEOUT, || {
             for folder in folders_below(&group) {

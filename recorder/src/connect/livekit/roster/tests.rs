@@ -1,7 +1,5 @@
 use super::*;
 
-const ALL: Wanted = Wanted { audio: true, video: true };
-
 fn person(sid: &str, identity: &str, tracks: Vec<TrackInfo>) -> proto::ParticipantInfo {
     proto::ParticipantInfo { sid: sid.into(), identity: identity.into(), state: State::Active as i32, tracks, ..Default::default() }
 }
@@ -43,7 +41,7 @@ fn short(changes: Vec<Change>) -> Vec<String> {
 
 #[test]
 fn people_come_publish_mute_and_leave() {
-    let mut roster = Roster::new(ALL);
+    let mut roster = Roster::default();
     let alice = person("PA_1", "alice", vec![camera("TR_1", "video/H264"), microphone("TR_2")]);
     assert_eq!(short(roster.replace(std::slice::from_ref(&alice))), ["+p0 alice", "+t0 p0 Camera H264", "+t1 p0 Microphone Opus"]);
     assert!(roster.update(std::slice::from_ref(&alice)).is_empty(), "nothing new");
@@ -59,7 +57,7 @@ fn people_come_publish_mute_and_leave() {
 
 #[test]
 fn the_same_identity_keeps_its_number_and_an_old_stay_ends_late() {
-    let mut roster = Roster::new(ALL);
+    let mut roster = Roster::default();
     let first = person("PA_1", "alice", vec![microphone("TR_1")]);
     let second = person("PA_2", "alice", vec![microphone("TR_2")]);
     roster.replace(&[first.clone(), person("PA_9", "bob", vec![])]);
@@ -69,7 +67,7 @@ fn the_same_identity_keeps_its_number_and_an_old_stay_ends_late() {
 
 #[test]
 fn after_a_new_join_people_stay_and_tracks_are_new() {
-    let mut roster = Roster::new(ALL);
+    let mut roster = Roster::default();
     roster.replace(&[person("PA_1", "alice", vec![microphone("TR_1")]), person("PA_2", "bob", vec![])]);
     let changes = roster.replace(&[person("PA_3", "alice", vec![microphone("TR_3")])]);
     assert_eq!(short(changes), ["-p1", "-t0 TR_1", "+t1 p0 Microphone Opus"]);
@@ -77,7 +75,7 @@ fn after_a_new_join_people_stay_and_tracks_are_new() {
 
 #[test]
 fn machines_are_nobody() {
-    let mut roster = Roster::new(ALL);
+    let mut roster = Roster::default();
     let mut egress = person("PA_1", "EG_1", vec![]);
     egress.kind = Kind::Egress as i32;
     let mut agent = person("PA_2", "agent", vec![microphone("TR_1")]);
@@ -89,13 +87,14 @@ fn machines_are_nobody() {
 }
 
 #[test]
-fn codecs_sources_encryption_and_what_is_not_wanted() {
-    let mut roster = Roster::new(Wanted { audio: false, video: true });
+fn codecs_sources_and_encryption() {
+    let mut roster = Roster::default();
     let mut encrypted = camera("TR_2", "video/VP8");
     encrypted.encryption = proto::encryption::Type::Gcm as i32;
     encrypted.source = TrackSource::ScreenShare as i32;
     encrypted.muted = true;
-    let tracks = vec![camera("TR_1", ""), encrypted, microphone("TR_3"), camera("TR_4", "video/x")];
+    let data = TrackInfo { sid: "TR_5".into(), mime_type: "application/x".into(), r#type: TrackType::Data as i32, ..Default::default() };
+    let tracks = vec![camera("TR_1", ""), encrypted, data, camera("TR_4", "video/x")];
     let changes = short(roster.replace(&[person("PA_1", "alice", tracks)]));
     assert_eq!(changes, ["+p0 alice", "+t0 p0 ScreenShare Other muted encrypted", "+t1 p0 Camera Other"]);
     let named = person("PA_1", "alice", vec![camera("TR_1", "video/AV1")]);
@@ -106,7 +105,7 @@ fn codecs_sources_encryption_and_what_is_not_wanted() {
 
 #[test]
 fn a_stale_list_changes_nothing() {
-    let mut roster = Roster::new(ALL);
+    let mut roster = Roster::default();
     let mut alice = person("PA_1", "alice", vec![microphone("TR_1")]);
     alice.version = 5;
     roster.replace(std::slice::from_ref(&alice));

@@ -1,0 +1,276 @@
+//! A playlist's pictures on their way to the segmenter, in order of time: some are ready, some the driver transcodes meanwhile.
+
+use crate::decode_times::Order;
+use crate::{Codec, GapReason, MediaTime, OpId, TrackKey, Transcoded, UnitMark, VideoOp};
+use bytes::Bytes;
+use std::collections::VecDeque;
+
+const SECOND: i64 = MediaTime::PER_SECOND;
+/// Operations of one playlist that are unanswered at a time: enough that the transcoder never waits for the session, few enough that
+/// what waits does so encoded (a decoded 720p picture is 1.4 MB).
+pub const MAX_UNANSWERED_PICTURES: usize = 4;
+/// This much may wait for the transcoder (media.md section 6); what comes then is left out ...
+const FULL_90K: i64 = 60 * SECOND;
+const FULL_BYTES: usize = 32 << 20;
+/// ... until the transcoder has worked off half of it and a key frame comes.
+const HALF_90K: i64 = FULL_90K / 2;
+const HALF_BYTES: usize = FULL_BYTES / 2;
+/// Overloaded no more: everything came through since, and no more than this waits.
+const RECOVERED_90K: i64 = 10 * SECOND;
+
+/// Pictures of one format follow each other without a discontinuity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    Filler,
+    /// As it came.
+    Passed((u32, u32)),
+    /// From our encoder; codecs differ in colour, too.
+    Transcoded(Codec, (u32, u32)),
+}
+
+/// A publisher's access unit.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Provenance {
+    /// The track record that counts it.
+    pub record: usize,
+    pub unit: UnitMark,
+    /// The key frame that it can be decoded from.
+    pub key_at: MediaTime,
+    /// Its track was replayed: it may be counted already.
+    pub replayed: bool,
+    /// In a finished segment of an earlier process already: decoded for the sake of what follows.
+    pub again: bool,
+}
+
+#[derive(Debug)]
+pub(crate) enum Ready {
+    Picture {
+        order: Order,
+        key: bool,
+        format: Format,
+        data: Bytes,
+        /// None: filler.
+        of: Option<Provenance>,
+    },
+    /// Shows nothing, but is in the recording all the same.
+    Hidden(Provenance),
+    Missing(GapReason),
+    End,
+}
+
+/// An access unit that waits for the transcoder or is in it.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub track: TrackKey,
+    pub of: Provenance,
+    pub codec: Codec,
+    pub key: bool,
+    pub rotation: u16,
+    pub force_key: bool,
+    pub data: Bytes,
+}
+
+#[derive(Debug)]
+enum Unit {
+    Ready(Ready),
+    Waiting(Source),
+    UnderWay { op: OpId, track: TrackKey, of: Provenance, codec: Codec },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Acceptance {
+    Accepted,
+    /// Left out: the transcoder is too far behind.
+    Full,
+    /// Left out, and only a key frame is missing.
+    WantsKey,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Pictures {
+    units: VecDeque<(MediaTime, Unit)>,
+    /// Units before this index were looked at by [`Self::take_ops`].
+    looked_at: usize,
+    unanswered: usize,
+    waiting_bytes: usize,
+    last_op: u64,
+    /// The driver has a transcoder for this playlist.
+    running: bool,
+    /// It may go when nothing waits for it.
+    retired: bool,
+    leaving_out: bool,
+    overloaded: bool,
+}
+
+impl Pictures {
+    pub(crate) fn push(&mut self, at: MediaTime, ready: Ready) {
+        self.units.push_back((at, Unit::Ready(ready)));
+    }
+
+    pub(crate) fn transcode(&mut self, at: MediaTime, source: Source) {
+        self.waiting_bytes += source.data.len();
+        self.retired = false;
+        self.units.push_back((at, Unit::Waiting(source)));
+    }
+
+    /// Nothing is to be transcoded for now.
+    pub(crate) fn retire(&mut self) {
+        self.retired = true;
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.units.is_empty()
+    }
+
+    /// Time of the next unit and whether it can be taken.
+    pub(crate) fn front(&self) -> Option<(MediaTime, bool)> {
+        self.units.front().map(|(at, unit)| (*at, matches!(unit, Unit::Ready(_))))
+    }
+
+    pub(crate) fn next_is_end(&self) -> bool {
+        matches!(self.units.front(), Some((_, Unit::Ready(Ready::End))))
+    }
+
+    /// The key frame that the oldest unit needs.
+    pub(crate) fn oldest(&self) -> Option<MediaTime> {
+        let of = |unit: &Unit| match unit {
+            Unit::Ready(Ready::Picture { of, .. }) => *of,
+            Unit::Ready(Ready::Hidden(of)) | Unit::Waiting(Source { of, .. }) | Unit::UnderWay { of, .. } => Some(*of),
+            Unit::Ready(_) => None,
+        };
+        self.units.front().map(|(at, unit)| of(unit).map_or(*at, |of| of.key_at))
+    }
+
+    pub(crate) fn back(&self) -> Option<MediaTime> {
+        self.units.back().map(|(at, _)| *at)
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<(MediaTime, Ready)> {
+        let (at, unit) = self.units.pop_front()?;
+        match unit {
+            Unit::Ready(ready) => {
+                self.looked_at = self.looked_at.saturating_sub(1);
+                Some((at, ready))
+            }
+            waiting => {
+                self.units.push_front((at, waiting));
+                None
+            }
+        }
+    }
+
+    /// What the transcoder can be given now.
+    pub(crate) fn take_ops(&mut self) -> Vec<(OpId, VideoOp)> {
+        let mut ops = Vec::new();
+        while self.unanswered < MAX_UNANSWERED_PICTURES && self.looked_at < self.units.len() {
+            let (at, unit) = &mut self.units[self.looked_at];
+            self.looked_at += 1;
+            let Unit::Waiting(source) = unit else { continue };
+            self.last_op += 1;
+            let op = OpId(self.last_op);
+            let Source { track, of, codec, key, rotation, force_key, .. } = *source;
+            let data = std::mem::take(&mut source.data);
+            self.waiting_bytes -= data.len();
+            ops.push((op, VideoOp::Transcode { codec, data, key, rotation, at: *at, force_key }));
+            *unit = Unit::UnderWay { op, track, of, codec };
+            self.unanswered += 1;
+            self.running = true;
+        }
+        if self.retired && self.running && self.looked_at == self.units.len() {
+            self.running = false;
+            self.last_op += 1;
+            ops.push((OpId(self.last_op), VideoOp::Finish));
+        }
+        ops
+    }
+
+    /// The answer to one operation; returns the track whose publisher has to send a key frame before anything can be decoded again.
+    pub(crate) fn answered(&mut self, answered: OpId, result: Transcoded) -> Option<TrackKey> {
+        let under_way = |(_, unit): &(MediaTime, Unit)| matches!(unit, Unit::UnderWay { op, .. } if *op == answered);
+        let (_, unit) = self.units.iter_mut().take(self.looked_at).find(|unit| under_way(unit))?;
+        let Unit::UnderWay { track, of, codec, .. } = *unit else { return None };
+        self.unanswered -= 1;
+        let undecodable = result == Transcoded::Undecodable;
+        *unit = Unit::Ready(match result {
+            Transcoded::Picture { key, size, data } => {
+                Ready::Picture { order: Order::default(), key, format: Format::Transcoded(codec, size), data, of: Some(of) }
+            }
+            Transcoded::Hidden => Ready::Hidden(of),
+            // What is missing of a finished segment was told when it was written.
+            Transcoded::Undecodable if of.again => Ready::Hidden(of),
+            Transcoded::Undecodable => Ready::Missing(GapReason::Undecodable),
+        });
+        undecodable.then_some(track)
+    }
+
+    /// Nobody waits for the transcoder any longer.
+    pub(crate) fn give_up(&mut self) {
+        for (_, unit) in self.units.iter_mut().filter(|(_, unit)| !matches!(unit, Unit::Ready(_))) {
+            *unit = Unit::Ready(Ready::Missing(GapReason::Overloaded));
+        }
+        (self.unanswered, self.waiting_bytes, self.looked_at) = (0, 0, self.units.len());
+        self.retired = true;
+    }
+
+    /// Whether there is room for one more to transcode.
+    pub(crate) fn accepts(&mut self, at: MediaTime, key: bool) -> Acceptance {
+        let behind = self.behind(at);
+        let full = behind > FULL_90K || self.waiting_bytes > FULL_BYTES;
+        let half = behind <= HALF_90K && self.waiting_bytes <= HALF_BYTES;
+        self.leaving_out = full || self.leaving_out && !(half && key);
+        self.overloaded = self.leaving_out || self.overloaded && behind > RECOVERED_90K;
+        match (self.leaving_out, half) {
+            (false, _) => Acceptance::Accepted,
+            (true, false) => Acceptance::Full,
+            (true, true) => Acceptance::WantsKey,
+        }
+    }
+
+    fn behind(&self, at: MediaTime) -> i64 {
+        let oldest = self.units.iter().find(|(_, unit)| !matches!(unit, Unit::Ready(_)));
+        oldest.map_or(0, |(oldest, _)| at.0 - oldest.0)
+    }
+
+    /// Pictures were left out, and the transcoder is still behind.
+    pub(crate) fn is_overloaded(&self) -> bool {
+        self.overloaded && self.units.iter().any(|(_, unit)| !matches!(unit, Unit::Ready(_)))
+    }
+}
+
+/// Where the segmenter will cut, known before it does: what it will cut at has yet to be encoded.
+#[derive(Debug)]
+pub(crate) struct CutPlan {
+    segment90k: i64,
+    /// A key frame this much before the wished length is the cut.
+    early90k: i64,
+    start: Option<MediaTime>,
+    shown: bool,
+}
+
+impl CutPlan {
+    pub(crate) fn new(segment90k: i64, early90k: i64) -> Self {
+        Self { segment90k, early90k, start: None, shown: false }
+    }
+
+    pub(crate) fn begin(&mut self, at: MediaTime) {
+        (self.start, self.shown) = (Some(at), false);
+    }
+
+    /// The next picture should be a key frame.
+    pub(crate) fn is_due(&self, at: MediaTime) -> bool {
+        self.start.is_none_or(|start| at.0 - start.0 >= self.segment90k)
+    }
+
+    pub(crate) fn picture(&mut self, at: MediaTime, key: bool, fresh: bool) {
+        let long = self.start.is_none_or(|start| at.0 - start.0 >= self.segment90k - self.early90k);
+        if (fresh && self.shown) || (key && long) {
+            self.start = Some(at);
+        }
+        self.shown = true;
+    }
+
+    /// The segmenter had reasons of its own to cut.
+    pub(crate) fn cut(&mut self, start: Option<MediaTime>) {
+        self.start = self.start.max(start);
+    }
+}

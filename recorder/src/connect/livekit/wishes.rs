@@ -1,0 +1,144 @@
+//! Which tracks the recorder wants. The driver orders at any time; what the server was told is brought in line by whoever is connected.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use livekit_protocol as proto;
+use proto::{UpdateSubscription, UpdateTrackSettings, VideoQuality};
+use recorder_media::TrackKey;
+use recording_crds::recording::VideoStream;
+use tokio::sync::Notify;
+
+use super::member::{Lost, Member};
+use super::signal::Request;
+use super::silent::Silent;
+
+#[derive(Debug, Default)]
+pub(super) struct Wishes {
+    wanted: Mutex<BTreeSet<TrackKey>>,
+    changed: Notify,
+}
+
+impl Wishes {
+    fn wanted(&self) -> MutexGuard<'_, BTreeSet<TrackKey>> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set(&self, track: TrackKey, wanted: bool) {
+        let changed = if wanted { self.wanted().insert(track) } else { self.wanted().remove(&track) };
+        if changed {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Also at once when something has changed since the last call. Cancel-safe.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+}
+
+/// What the server is to be told, by its names of tracks.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct News {
+    subscribe: Vec<String>,
+    /// Of these, the pictures.
+    pictures: Vec<String>,
+    unsubscribe: Vec<String>,
+}
+
+/// `published`: name, key, whether it is a picture.
+fn news<'a>(published: impl Iterator<Item = (&'a str, TrackKey, bool)>, wanted: &BTreeSet<TrackKey>, told: &mut BTreeSet<String>) -> News {
+    let (mut news, mut now) = (News::default(), BTreeSet::new());
+    for (sid, track, is_picture) in published {
+        let is_told = told.contains(sid);
+        if wanted.contains(&track) {
+            now.insert(sid.to_owned());
+            if !is_told {
+                news.subscribe.push(sid.to_owned());
+                news.pictures.extend(is_picture.then(|| sid.to_owned()));
+            }
+        } else if is_told {
+            news.unsubscribe.push(sid.to_owned());
+        }
+    }
+    *told = now;
+    news
+}
+
+impl Member {
+    /// Tells the server of wishes that it does not know yet.
+    pub(super) async fn subscribe(&mut self) -> Result<(), Lost> {
+        let wanted = self.config.wishes.wanted().clone();
+        let news = news(self.roster.published(), &wanted, &mut self.told);
+        for (track_sids, subscribe) in [(news.subscribe, true), (news.unsubscribe, false)] {
+            if !track_sids.is_empty() {
+                self.send(Request::Subscription(UpdateSubscription { track_sids, subscribe, ..Default::default() })).await?;
+            }
+        }
+        match quality(self.config.video_stream) {
+            Some(quality) if !news.pictures.is_empty() => {
+                let settings = UpdateTrackSettings { track_sids: news.pictures, quality: quality as i32, ..Default::default() };
+                self.send(Request::TrackSetting(settings)).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes back what was asked for in vain. At the next call it is asked for anew: of two words at once a server may see the last only.
+    pub(super) async fn subscribe_again(&mut self) -> Result<(), Lost> {
+        if !self.media_up {
+            self.silent = Silent::default();
+            return Ok(());
+        }
+        self.subscribe().await?;
+        let expected = self.roster.unmuted().filter(|(sid, track)| self.told.contains(*sid) && !self.intake.has_come(*track));
+        let track_sids = self.silent.overdue(Instant::now(), expected.map(|(sid, _)| sid));
+        if track_sids.is_empty() {
+            return Ok(());
+        }
+        tracing::warn!(tracks = ?track_sids, "nothing has come of tracks that were asked for: asking again");
+        self.told.retain(|sid| !track_sids.contains(sid));
+        self.send(Request::Subscription(UpdateSubscription { track_sids, subscribe: false, ..Default::default() })).await
+    }
+}
+
+/// None: the server's own choice.
+fn quality(video_stream: VideoStream) -> Option<VideoQuality> {
+    match video_stream {
+        VideoStream::Auto => None,
+        VideoStream::High => Some(VideoQuality::High),
+        VideoStream::Low => Some(VideoQuality::Low),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_server_is_told_of_what_has_changed_and_nothing_else() {
+        let wanted = |keys: &[u32]| keys.iter().map(|key| TrackKey(*key)).collect::<BTreeSet<_>>();
+        let texts = |sids: &[&str]| sids.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let room = [("TR_a", TrackKey(0), true), ("TR_b", TrackKey(1), false)];
+        let mut told = BTreeSet::new();
+        assert_eq!(news(room.into_iter(), &wanted(&[]), &mut told), News::default(), "nothing is subscribed by itself");
+        let first = news(room.into_iter(), &wanted(&[0, 1, 7]), &mut told);
+        assert_eq!((first.subscribe, first.pictures, first.unsubscribe), (texts(&["TR_a", "TR_b"]), texts(&["TR_a"]), vec![]));
+        assert_eq!(news(room.into_iter(), &wanted(&[0, 1]), &mut told), News::default());
+        let less = news(room.into_iter(), &wanted(&[1]), &mut told);
+        assert_eq!((less.subscribe, less.unsubscribe), (vec![], texts(&["TR_a"])));
+        assert_eq!(news(room[..1].iter().copied(), &wanted(&[1]), &mut told), News::default(), "what is gone needs no word");
+        assert!(told.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_wish_wakes_also_who_waits_later() {
+        let wishes = Wishes::default();
+        wishes.set(TrackKey(3), true);
+        tokio::time::timeout(std::time::Duration::from_secs(5), wishes.changed()).await.expect("woken");
+        wishes.set(TrackKey(3), true);
+        let nothing = tokio::time::timeout(std::time::Duration::from_millis(20), wishes.changed()).await;
+        assert!(nothing.is_err(), "no change, no wake");
+    }
+}

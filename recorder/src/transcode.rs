@@ -1,0 +1,177 @@
+//! Pictures that do not pass untouched: decoded, turned upright, encoded as H.264. One thread for each playlist that needs it, because a
+//! 720p picture takes 10 to 15 ms, and nothing in the event loop may.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use recorder_codec::h264::{EncodedFrame, H264Config, H264Encoder};
+use recorder_codec::video::{VideoCodec, VideoDecoder};
+use recorder_codec::{CodecError, Colour, Picture, Rotation};
+use recorder_media::{Codec, Input, MAX_UNANSWERED_PICTURES, OpId, PlaylistKey, Transcoded, VideoOp};
+use tokio::sync::mpsc::UnboundedSender;
+
+/// Stands before every access unit (ISO/IEC 13818-1 section 2.14.1): primary_pic_type 7, any slice type.
+const ACCESS_UNIT_DELIMITER: [u8; 6] = [0, 0, 0, 1, 9, 0xf0];
+
+/// Why a picture did not come out.
+#[derive(Debug, thiserror::Error)]
+enum TranscodeError {
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    #[error("failed to decode a picture: one that it refers to is missing; the next key frame helps")]
+    Reference,
+    #[error("failed to encode a picture: the encoder holds it back")]
+    HeldBack,
+    #[error("failed to transcode {0:?}: only H.264, VP8, VP9 and AV1 are")]
+    Codecless(Codec),
+}
+
+/// The threads that transcode. One ends when its playlist has nothing to transcode for now, and has answered what it was given.
+#[derive(Debug)]
+pub(crate) struct Transcoders {
+    threads: HashMap<PlaylistKey, SyncSender<(OpId, VideoOp)>>,
+    results: UnboundedSender<Input>,
+}
+
+impl Transcoders {
+    /// `results`: where answers go.
+    pub(crate) fn new(results: UnboundedSender<Input>) -> Self {
+        Self { threads: HashMap::new(), results }
+    }
+
+    /// Hands an operation to its playlist's thread; never waits.
+    pub(crate) fn run(&mut self, playlist: PlaylistKey, op: OpId, work: VideoOp) {
+        if work == VideoOp::Finish {
+            self.threads.remove(&playlist);
+            return;
+        }
+        if !self.threads.contains_key(&playlist) {
+            match self.spawn(playlist) {
+                Ok(thread) => drop(self.threads.insert(playlist, thread)),
+                Err(error) => tracing::error!(%error, "failed to start a thread for transcoding"),
+            }
+        }
+        // The session leaves at most as many unanswered as the queue holds; without a thread the picture is lost, and said to be.
+        let sent = self.threads.get(&playlist).is_some_and(|thread| thread.try_send((op, work)).is_ok());
+        if !sent {
+            let _ = self.results.send(Input::VideoEncoded { playlist, op, result: Transcoded::Undecodable });
+        }
+    }
+
+    fn spawn(&self, playlist: PlaylistKey) -> std::io::Result<SyncSender<(OpId, VideoOp)>> {
+        let (sender, work) = sync_channel(MAX_UNANSWERED_PICTURES);
+        let results = self.results.clone();
+        thread::Builder::new().name(format!("transcode-{}", playlist.0)).spawn(move || answer_all(playlist, &work, &results))?;
+        Ok(sender)
+    }
+}
+
+/// Until the sender is gone and the queue is empty.
+fn answer_all(playlist: PlaylistKey, work: &Receiver<(OpId, VideoOp)>, results: &UnboundedSender<Input>) {
+    let mut chain = Chain::default();
+    for (op, work) in work {
+        let unwound = catch_unwind(AssertUnwindSafe(|| chain.run(work)));
+        let result = unwound.unwrap_or_else(|_| {
+            // Every operation is answered, or the recording would wait for it; what the chain was in the middle of is unknown.
+            chain = Chain { owes_key: true, ..Chain::default() };
+            Transcoded::Undecodable
+        });
+        if results.send(Input::VideoEncoded { playlist, op, result }).is_err() {
+            return; // the recording is over
+        }
+    }
+}
+
+/// Decoder and encoder of one playlist.
+#[derive(Debug, Default)]
+struct Chain {
+    decoder: Option<(Codec, VideoDecoder)>,
+    /// A key frame was decoded and nothing failed since.
+    decodable: bool,
+    encoder: Option<Encoder>,
+    /// A key frame was asked for and none was made yet.
+    owes_key: bool,
+}
+
+#[derive(Debug)]
+struct Encoder {
+    size: (u32, u32),
+    colour: Colour,
+    inner: H264Encoder,
+}
+
+impl Chain {
+    fn run(&mut self, work: VideoOp) -> Transcoded {
+        let VideoOp::Transcode { codec, data, key, rotation, at, force_key } = work else { return Transcoded::Hidden };
+        self.owes_key |= force_key;
+        let decoded = match self.decode(codec, &data, key, at.0) {
+            Ok(decoded) => decoded,
+            Err(error) => {
+                tracing::debug!(%error, "a picture cannot be decoded");
+                self.decodable = false;
+                return Transcoded::Undecodable;
+            }
+        };
+        let Some(picture) = decoded else { return Transcoded::Hidden };
+        self.encode(&picture.rotated(Rotation::from_degrees(rotation)), at.0).unwrap_or_else(|error| {
+            tracing::warn!(%error, "a picture cannot be encoded");
+            (self.encoder, self.owes_key) = (None, true);
+            Transcoded::Undecodable
+        })
+    }
+
+    fn decode(&mut self, codec: Codec, data: &[u8], key: bool, pts: i64) -> Result<Option<Picture>, TranscodeError> {
+        if self.decoder.as_ref().is_none_or(|(of, _)| *of != codec) {
+            self.decoder = Some((codec, VideoDecoder::new(video_codec(codec)?)?));
+            self.decodable = false;
+        }
+        if !key && !self.decodable {
+            return Err(TranscodeError::Reference);
+        }
+        let mut pictures = Vec::with_capacity(1);
+        if let Some((_, decoder)) = &mut self.decoder {
+            decoder.decode(data, pts, &mut pictures)?;
+        }
+        self.decodable = true;
+        Ok(pictures.pop())
+    }
+
+    fn encode(&mut self, picture: &Picture, pts: i64) -> Result<Transcoded, TranscodeError> {
+        let (size, colour) = ((picture.width, picture.height), picture.colour);
+        let encoder = match self.encoder.take().filter(|e| e.size == size && e.colour == colour) {
+            Some(encoder) => self.encoder.insert(encoder),
+            None => {
+                let inner = H264Encoder::new(&H264Config::transcoding(size.0, size.1, colour))?;
+                self.encoder.insert(Encoder { size, colour, inner })
+            }
+        };
+        let mut frames = Vec::with_capacity(1);
+        encoder.inner.encode(&picture.i420(), pts, self.owes_key, &mut frames)?;
+        let frame = frames.pop().ok_or(TranscodeError::HeldBack)?;
+        self.owes_key &= !frame.keyframe;
+        Ok(Transcoded::Picture { key: frame.keyframe, size, data: access_unit(&frame) })
+    }
+}
+
+fn access_unit(frame: &EncodedFrame) -> Bytes {
+    let mut unit = BytesMut::with_capacity(ACCESS_UNIT_DELIMITER.len() + frame.data.len());
+    unit.put_slice(&ACCESS_UNIT_DELIMITER);
+    unit.put_slice(&frame.data);
+    unit.freeze()
+}
+
+fn video_codec(codec: Codec) -> Result<VideoCodec, TranscodeError> {
+    match codec {
+        Codec::H264 => Ok(VideoCodec::H264),
+        Codec::Vp8 => Ok(VideoCodec::Vp8),
+        Codec::Vp9 => Ok(VideoCodec::Vp9),
+        Codec::Av1 => Ok(VideoCodec::Av1),
+        Codec::Opus | Codec::H265 | Codec::Other => Err(TranscodeError::Codecless(codec)),
+    }
+}
+
+#[cfg(test)]
+mod tests;
