@@ -13,7 +13,7 @@ use crate::reports::Listeners;
 use crate::{apply, observe, plan, validate};
 use anyhow::Context as _;
 use futures::channel::mpsc::UnboundedReceiver;
-use futures::{StreamExt, future};
+use futures::{FutureExt, StreamExt, future};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::{Action, Config};
@@ -234,6 +234,21 @@ impl Scope {
     }
 
     async fn run(self, stop: CancellationToken) {
+        // Until both caches are full every reconcile waits for them. Stopped then, it would wait for ever: nobody fills them any more.
+        let (recordings_filled, pods_filled) = (self.filled.clone(), self.context.pods_filled.clone());
+        let full = async move { recordings_filled.wait().await && pods_filled.wait().await }.shared();
+        let in_order = {
+            let (full, stop) = (full.clone(), stop.clone());
+            async move {
+                full.await;
+                stop.cancelled().await;
+            }
+        };
+        let early = stop.run_until_cancelled(full).then(|full| async move {
+            if full.is_some() {
+                future::pending::<()>().await;
+            }
+        });
         let sweeping = sweep::run(self.context.clone(), self.recordings.clone(), self.filled);
         let everything = watcher::Config::default();
         let ours = watcher::Config::default().labels(&format!("{}={}", labels::MANAGED_BY, labels::MANAGER));
@@ -251,12 +266,13 @@ impl Scope {
             .with_config(Config::default().concurrency(CONCURRENCY))
             .owns_stream(pods)
             .reconcile_on(self.woken)
-            .graceful_shutdown_on(stop.cancelled_owned())
+            .graceful_shutdown_on(in_order)
             .run(reconcile, on_error, self.context)
             .for_each(|_| future::ready(()));
         tokio::select! {
             () = reconciling => {}
             () = sweeping => {}
+            () = early => {}
         }
     }
 }

@@ -8,7 +8,7 @@ use kube::{Api, Client, Config};
 use recording_tests::harness::cluster::api_server::ApiServer;
 use recording_tests::harness::process::{Process, Spec, wait_until};
 use recording_tests::harness::{binary, ports};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -183,6 +183,31 @@ fn a_lease_that_is_taken_or_deleted_ends_the_leader() -> Result<()> {
             ensure!(line["level"].is_string() && line["message"].is_string(), "{line}");
         }
     }
+    Ok(())
+}
+
+/// Nothing is under way before the caches are full, and nobody would fill them any more.
+#[test]
+fn one_that_has_not_seen_everything_yet_ends_when_told_to() -> Result<()> {
+    let mute = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let folder = tempfile::tempdir()?;
+    let kubeconfig = folder.path().join("kubeconfig");
+    let server = format!("http://{}", mute.local_addr()?);
+    std::fs::write(
+        &kubeconfig,
+        format!(
+            "{{apiVersion: v1, kind: Config, current-context: mute, clusters: [{{name: mute, cluster: {{server: \"{server}\"}}}}], \
+             contexts: [{{name: mute, context: {{cluster: mute, user: none}}}}], users: [{{name: none, user: {{}}}}]}}"
+        ),
+    )?;
+    let mut process = Spec::new("early", binary("recording-operator")?)?
+        .args(["run", "--recorder-image", "none", "--leader-elect=false", "--log-format", "json", "--metrics-addr", "127.0.0.1:0"])
+        .env("KUBECONFIG", &kubeconfig)
+        .spawn()?;
+    process.wait_for_line("watching Recordings", LIMIT)?;
+    process.signal(libc::SIGTERM)?;
+    let status = process.wait(LIMIT)?;
+    ensure!(status.success(), "{status}: {}", process.tail());
     Ok(())
 }
 

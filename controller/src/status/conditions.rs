@@ -45,10 +45,11 @@ fn recording(status: &mut RecordingStatus, report: Option<&Report>, facts: &Fact
         let message = "the recorder was not heard for 30 s; it may still be recording";
         return set(status, c::RECORDING, Truth::Unknown, "ReportSilent", message, now);
     }
-    // A restart in place, or a mute, does not interrupt what has begun.
-    let in_room = report.is_none_or(|r| r.connected);
-    if media && (was_true || (in_room && report.is_some())) {
-        let message = if in_room { "media is being recorded" } else { "it goes on; the recorder is not in the room now, and joins again" };
+    // A restart in place, a mute or a lost connection does not interrupt what has begun.
+    let in_room = report.is_some_and(|r| r.connected);
+    if media && (was_true || in_room) {
+        let left = report.is_some() && !in_room;
+        let message = if left { "it goes on; the recorder is not in the room now, and joins again" } else { "media is being recorded" };
         return set(status, c::RECORDING, Truth::True, "MediaArrives", message, now);
     }
     let (reason, message) = match report.map(|r| r.state) {

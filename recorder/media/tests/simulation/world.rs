@@ -246,7 +246,7 @@ impl World {
         Some(manifest)
     }
 
-    /// recorder, `start/backup.rs`: copies that no playlist of the backup names are looked for.
+    /// recorder, `start/backup.rs`: each copy that the backup is said to hold is looked for.
     fn with_true_copies(&self, mut manifest: Manifest) -> Manifest {
         let Some(backup) = &self.backup else { return manifest };
         for entry in manifest.ledger.iter_mut().filter(|entry| entry.stored && entry.in_backup) {
