@@ -1,6 +1,6 @@
 # Every target is safe to repeat; what is built once is kept under target/.
 .DEFAULT_GOAL := help
-.PHONY: help build tools demo test faults fuzz bench bench-controller image crds lint clean setup-build setup-test setup-bench
+.PHONY: help build tools demo test faults soak fuzz bench bench-controller image crds lint clean setup-build setup-test setup-bench
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,7 +33,14 @@ test: setup-test tools ## Run every test against real servers
 
 faults: setup-test tools ## Everything that can be killed or taken away on a real cluster, lost nodes too (15 min)
 	@cargo build --release --workspace && scripts/image.sh operator
-	@CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$(CURDIR)/scripts/test-runner.sh cargo test --release --workspace --test cluster -- --include-ignored --nocapture
+	@CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$(CURDIR)/scripts/test-runner.sh cargo test --release --workspace --test cluster -- --include-ignored --nocapture --skip soak::
+
+SOAK_SEED ?= 1
+SOAK_FAULTS ?= 50
+soak: setup-test tools ## One recording through SOAK_FAULTS (50) faults in the order of SOAK_SEED (1), on a real cluster (25 min)
+	@cargo build --release --workspace && scripts/image.sh operator
+	@CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$(CURDIR)/scripts/test-runner.sh SOAK_SEED=$(SOAK_SEED) SOAK_FAULTS=$(SOAK_FAULTS) \
+		cargo test --release --workspace --test cluster -- --include-ignored --nocapture soak::
 
 FUZZ_SECONDS ?= 1200
 fuzz: setup-test ## Fuzz every target for FUZZ_SECONDS (20 minutes), two at a time; findings stay in target/fuzz

@@ -1,6 +1,7 @@
 //! A real S3 server (versitygw) over a temporary folder, and the client calls that tests need.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -26,11 +27,25 @@ const OBJECT_LIMIT: u64 = 1 << 30;
 /// A running server. Dropped, it stops and its folder goes.
 #[derive(Debug)]
 pub struct S3 {
+    objects: Objects,
+    process: Process,
+    _folder: tempfile::TempDir,
+}
+
+/// What is asked of a server: clones ask the same one, whether it runs or not.
+#[derive(Clone, Debug)]
+pub struct Objects {
     ip: IpAddr,
     port: u16,
-    process: Process,
     agent: Agent,
-    _folder: tempfile::TempDir,
+}
+
+impl Deref for S3 {
+    type Target = Objects;
+
+    fn deref(&self) -> &Objects {
+        &self.objects
+    }
 }
 
 impl S3 {
@@ -51,11 +66,33 @@ impl S3 {
         }
         let spec = spec.args(["--region", REGION, "--health", "/health", "--iam-dir"]).arg(users).arg("posix").arg(objects);
         let agent = Agent::config_builder().http_status_as_error(false).timeout_global(Some(CALL_TIMEOUT)).build().new_agent();
-        let mut server = Self { ip, port, process: spec.spawn()?, agent, _folder: folder };
+        let mut server = Self { objects: Objects { ip, port, agent }, process: spec.spawn()?, _folder: folder };
         server.wait_until_ready()?;
         Ok(server)
     }
 
+    /// SIGKILL: an outage of the store. [`Self::restart`] brings it back with its content.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    pub fn restart(&mut self) -> Result<()> {
+        self.process.restart()?;
+        self.wait_until_ready()
+    }
+
+    /// For signals (SIGSTOP makes a store that hangs) and the log.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    fn wait_until_ready(&mut self) -> Result<()> {
+        let url = format!("{}/health", self.endpoint());
+        self.process.wait_until("an answer", START_TIMEOUT, || ureq::get(&url).call().ok().map(drop))
+    }
+}
+
+impl Objects {
     /// `http://…`; path-style addressing.
     pub fn endpoint(&self) -> String {
         format!("http://{}:{}", self.ip, self.port)
@@ -149,26 +186,6 @@ impl S3 {
     pub fn delete(&self, bucket: &str, key: &str) -> Result<()> {
         let url = self.bucket(bucket)?.delete_object(Some(&credentials()), key).sign(VALIDITY);
         accept(self.agent.delete(url.as_str()).call()?, "delete", key).map(drop)
-    }
-
-    /// SIGKILL: an outage of the store. [`Self::restart`] brings it back with its content.
-    pub fn kill(&mut self) {
-        self.process.kill();
-    }
-
-    pub fn restart(&mut self) -> Result<()> {
-        self.process.restart()?;
-        self.wait_until_ready()
-    }
-
-    /// For signals (SIGSTOP makes a store that hangs) and the log.
-    pub fn process(&mut self) -> &mut Process {
-        &mut self.process
-    }
-
-    fn wait_until_ready(&mut self) -> Result<()> {
-        let url = format!("{}/health", self.endpoint());
-        self.process.wait_until("an answer", START_TIMEOUT, || ureq::get(&url).call().ok().map(drop))
     }
 
     fn bucket(&self, name: &str) -> Result<Bucket> {
