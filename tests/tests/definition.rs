@@ -124,7 +124,8 @@ fn what_may_be_changed_later_is_taken_and_nothing_else() -> Result<()> {
 /// Whoever adds a field decides whether it may be changed.
 fn every_field_is_in_a_table(immutable: &[Row], mutable: &[Row]) -> Result<()> {
     let crd: Value = serde_yaml::from_str(&recording_crds::crd::yaml())?;
-    let spec = crd.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties").and_then(Value::as_object).context("spec")?;
+    let spec =
+        crd.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties").and_then(Value::as_object).context("spec")?;
     let fields: BTreeSet<&str> = spec.keys().map(String::as_str).collect();
     let listed: BTreeSet<&str> = immutable.iter().chain(mutable).map(|(field, ..)| *field).chain(FIXED).collect();
     ensure!(fields == listed, "the spec has {fields:?}, the tables have {listed:?}");

@@ -1,8 +1,8 @@
 //! A real S3 server (versitygw) over a temporary folder, and the client calls that tests need.
 
 use std::collections::BTreeMap;
-use std::ops::Deref;
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Deref;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};

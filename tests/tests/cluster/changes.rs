@@ -33,7 +33,9 @@ fn what_may_be_changed_takes_effect_while_it_records() -> Result<()> {
 
 /// Everybody has left, and nobody waits any more.
 fn idle(world: &World) -> Result<()> {
-    wait_until("everybody to have left", FINISH, || world.status("idle").ok().filter(|s| s.first_media_time.is_some() && s.participant_count == Some(0)))?;
+    wait_until("everybody to have left", FINISH, || {
+        world.status("idle").ok().filter(|s| s.first_media_time.is_some() && s.participant_count == Some(0))
+    })?;
     ensure!(world.status("idle")?.phase == Some(Phase::Recording), "it waits");
     let changed = Instant::now();
     world.patch("idle", &json!({"idleTimeoutSeconds": IDLE}))?;

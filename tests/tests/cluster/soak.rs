@@ -13,8 +13,8 @@ use recording_tests::analyser::content;
 use recording_tests::analyser::playlist::Playlist;
 use recording_tests::harness::cluster::GATEWAY;
 use recording_tests::harness::livekit::LiveKit;
-use recording_tests::harness::s3::Objects;
 use recording_tests::harness::process::{Process, wait_until};
+use recording_tests::harness::s3::Objects;
 use recording_tests::local::{livekit_to_s3, publisher};
 use recording_tests::stored::{Gap, Stored};
 use recording_tests::verify;
@@ -110,7 +110,10 @@ impl Soak {
                 continue;
             }
             let (again, told) = self.is_true_again().with_context(|| format!("after fault {number}, {fault:?}"))?;
-            println!("{number}: {fault:?} for {:.1} s; stores again after {again:.1} s, told {told:.1} s later", began.elapsed().as_secs_f64() - again - told);
+            println!(
+                "{number}: {fault:?} for {:.1} s; stores again after {again:.1} s, told {told:.1} s later",
+                began.elapsed().as_secs_f64() - again - told
+            );
             std::thread::sleep(Duration::from_millis(random.u64(..4_000)));
         }
         Ok(faults)
@@ -188,7 +191,10 @@ impl Soak {
         let again = began.elapsed();
         let told = || {
             let pod = running(world).ok()?;
-            world.status(NAME).ok().filter(|status| says_in_the_room(status) && status.attempt.as_ref().is_some_and(|a| a.pod.as_deref() == Some(&pod)))
+            world
+                .status(NAME)
+                .ok()
+                .filter(|status| says_in_the_room(status) && status.attempt.as_ref().is_some_and(|a| a.pod.as_deref() == Some(&pod)))
         };
         wait_until("the status to say so", TRUE, told).with_context(|| format!("{:?}", world.status(NAME)))?;
         Ok((again.as_secs_f64(), (began.elapsed() - again).as_secs_f64()))
@@ -232,7 +238,9 @@ fn alice(livekit: &LiveKit) -> Result<Process> {
 
 /// The pod whose recorder runs.
 fn running(world: &World) -> Result<String> {
-    wait_until("a recorder that runs", GOES_ON, || world.pods(NAME).ok()?.into_iter().find(|pod| runs(pod) && pod.metadata.deletion_timestamp.is_none())?.metadata.name)
+    wait_until("a recorder that runs", GOES_ON, || {
+        world.pods(NAME).ok()?.into_iter().find(|pod| runs(pod) && pod.metadata.deletion_timestamp.is_none())?.metadata.name
+    })
 }
 
 fn runs(pod: &Pod) -> bool {

@@ -23,7 +23,9 @@ fn who_may_edit_one_namespace_reaches_nothing_elsewhere() -> Result<()> {
 
     let tenant = Tenant(own);
     tenant.apply(own.ns.name(), &own.room("mine", 5)?)?;
-    let reaching = own.room("reaching", 5)?.replace("credentialsSecretRef: {name: bucket}", "credentialsSecretRef: {name: theirs, namespace: neighbour}");
+    let reaching = own
+        .room("reaching", 5)?
+        .replace("credentialsSecretRef: {name: bucket}", "credentialsSecretRef: {name: theirs, namespace: neighbour}");
     let refused = tenant.apply(own.ns.name(), &reaching).err().context("a Secret of another namespace can be named")?;
     ensure!(format!("{refused:#}").contains("unknown field \"spec.storage.s3.credentialsSecretRef.namespace\""), "{refused:#}");
     // Whoever does not let kubectl look: the API server drops what the definition does not know.
@@ -58,7 +60,9 @@ fn rights(own: &World, other: &World) -> Result<()> {
                 ensure!(!may(own, verb, resource, namespace)?, "the tenant may {verb} {resource} in {namespace}");
             }
         }
-        for resource in ["customresourcedefinitions.apiextensions.k8s.io", "nodes", "persistentvolumes", "clusterroles.rbac.authorization.k8s.io"] {
+        for resource in
+            ["customresourcedefinitions.apiextensions.k8s.io", "nodes", "persistentvolumes", "clusterroles.rbac.authorization.k8s.io"]
+        {
             ensure!(!may(own, verb, resource, own.ns.name())?, "the tenant may {verb} {resource}");
         }
     }

@@ -1,7 +1,8 @@
 //! The release goes back to an older definition and forward again: Recordings, their status and what runs stay as they are.
 
-use crate::world::{FINISH, FPS, World, chart, is_whole, release, restarts};
+use crate::world::{FINISH, FPS, World, built_image, chart, image_of, is_whole, release, restarts};
 use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
 use recording_crds::codes::Code;
 use recording_tests::harness::process::run;
 use serde_json::Value;
@@ -11,6 +12,8 @@ use std::path::PathBuf;
 const NEW_FIELD: &str = "backupStorage";
 /// Longer than both upgrades take.
 const SECONDS: u32 = 60;
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+const NEXT: &str = "next";
 
 #[test]
 fn an_upgrade_of_the_definition_keeps_every_object_and_lets_recorders_be() -> Result<()> {
@@ -24,10 +27,10 @@ fn an_upgrade_of_the_definition_keeps_every_object_and_lets_recorders_be() -> Re
     let before = (object(world, "finished")?, object(world, "running")?, world.pod("running")?);
     let newer = with_backup(world)?;
 
-    release(world.cluster, "upgrade", &older)?;
+    release(world.cluster, "upgrade", &older, VERSION)?;
     let refused = world.ns.apply(&newer).err().context("an older definition took a field that it does not know")?;
     ensure!(format!("{refused:#}").contains(NEW_FIELD), "{refused:#}");
-    release(world.cluster, "upgrade", &chart())?;
+    release(world.cluster, "upgrade", &chart(), VERSION)?;
     world.ns.apply(&newer)?;
 
     for (name, before) in [("finished", &before.0), ("running", &before.1)] {
@@ -47,6 +50,43 @@ fn an_upgrade_of_the_definition_keeps_every_object_and_lets_recorders_be() -> Re
     ensure!(status.gap_count == Some(0), "{status:?}");
     is_whole(&world.stored("running")?, u64::from(SECONDS - 1) * FPS)?;
     world.completed("newer", Code::NoUsers, 1).map(drop)
+}
+
+/// Another image: the controllers are new, recorders stay as they are and obey; what begins now is of the new one. Then back again.
+#[test]
+fn controllers_of_another_image_lead_the_recorders_of_this_one() -> Result<()> {
+    let world = &World::new("tags")?;
+    world.cluster.tag_image(&built_image(), &image_of(NEXT))?;
+    for (name, seconds) in [("through", SECONDS), ("ordered", 600)] {
+        world.record(name, seconds)?;
+    }
+    let before = ["through", "ordered"].map(|name| world.three_segments(name).and_then(|_| world.pod(name)));
+    let [through, ordered] = before;
+    let (through, ordered) = (through?, ordered?);
+    release(world.cluster, "upgrade", &chart(), NEXT)?;
+    world.stop("ordered")?;
+    world.wait("ordered", "condition=Complete", FINISH)?;
+    world.completed("ordered", Code::StopRequested, 1)?;
+    world.record("newer", 600)?;
+    world.three_segments("newer")?;
+    ensure!(image_in(&world.pod("newer")?) == Some(image_of(NEXT)), "{:?}", world.pod("newer")?);
+    release(world.cluster, "upgrade", &chart(), VERSION)?;
+    world.stop("newer")?;
+    for (name, reason) in [("newer", Code::StopRequested), ("through", Code::NoUsers)] {
+        world.wait(name, "condition=Complete", FINISH)?;
+        let status = world.completed(name, reason, 1)?;
+        ensure!(status.gap_count == Some(0), "{name}: {status:?}");
+    }
+    for pod in [&through, &ordered] {
+        ensure!(image_in(pod) == Some(image_of(VERSION)) && restarts(pod) == 0, "{pod:?}");
+    }
+    is_whole(&world.stored("ordered")?, 5 * FPS)?;
+    is_whole(&world.stored("newer")?, 5 * FPS)?;
+    is_whole(&world.stored("through")?, u64::from(SECONDS - 1) * FPS)
+}
+
+fn image_in(pod: &Pod) -> Option<String> {
+    pod.spec.as_ref()?.containers.first()?.image.clone()
 }
 
 /// This one with a definition from before the field.

@@ -223,7 +223,11 @@ pub fn built_image() -> String {
 
 /// As the chart is told to call it.
 pub fn image() -> String {
-    format!("{REPOSITORY}:{}", env!("CARGO_PKG_VERSION"))
+    image_of(env!("CARGO_PKG_VERSION"))
+}
+
+pub fn image_of(tag: &str) -> String {
+    format!("{REPOSITORY}:{tag}")
 }
 
 pub fn chart() -> PathBuf {
@@ -232,14 +236,14 @@ pub fn chart() -> PathBuf {
 
 /// The chart, of the image that is there; returns when its controllers are ready.
 pub fn install(cluster: &Cluster) -> Result<()> {
-    release(cluster, "install", &chart())
+    release(cluster, "install", &chart(), env!("CARGO_PKG_VERSION"))
 }
 
-/// `helm install` or `helm upgrade` of this chart; returns when its controllers are ready.
-pub fn release(cluster: &Cluster, verb: &str, chart: &Path) -> Result<()> {
+/// `helm install` or `helm upgrade` of this chart with the image of this tag; returns when its controllers are ready.
+pub fn release(cluster: &Cluster, verb: &str, chart: &Path, tag: &str) -> Result<()> {
     let chart = chart.display().to_string();
-    let repository = format!("image.repository={REPOSITORY}");
-    let values = ["--set", &repository, "--set", "log.filter=info\\,recording_controller=debug"];
+    let image = format!("image.repository={REPOSITORY},image.tag={tag}");
+    let values = ["--set", &image, "--set", "log.filter=info\\,recording_controller=debug"];
     cluster.helm(&[&[verb, RELEASE, &chart, "-n", SYSTEM, "--wait", "--timeout", "90s"], &values[..]].concat()).map(drop)
 }
 
