@@ -19,10 +19,12 @@ use std::time::Duration;
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 const DAY_90K: i64 = DAY.as_secs() * 90_000;
-/// Of the first volume, as the recorder sees it: the first attempt, a pause, and some seconds of the second.
-const FIRST_VOLUME: SignedDuration = SignedDuration::from_secs(24);
-/// The publisher's time: beyond the first volume by several segments.
-const SECONDS: &str = "40";
+/// What is left of the day when the second attempt starts: it joins and writes some segments, on a busy machine too.
+const LEFT: SignedDuration = SignedDuration::from_secs(18);
+/// The publisher leaves when he is told to.
+const SECONDS: &str = "600";
+/// Of the second volume.
+const SEGMENTS: usize = 2;
 const LIMIT: Duration = Duration::from_secs(60);
 /// Timestamps begin here (media.md section 4).
 const FIRST_PTS_90K: i64 = 900_000;
@@ -44,6 +46,8 @@ fn after_a_day_the_next_volume_goes_on_and_both_play() -> Result<()> {
     ensure!(interrupted.exit_code == exit::INTERRUPTED, "{}", interrupted.said);
     make_a_day_old(&s3)?;
     let second = Attempt::start(&manifest, 2)?;
+    wait_until("segments of the second volume", LIMIT, || (segments(&s3, "_av_2.m3u8")? >= SEGMENTS).then_some(()))?;
+    alice.order("quit")?;
     alice.finish(LIMIT)?;
     ended_in_order(&second.wait(LIMIT)?)?;
 
@@ -61,12 +65,19 @@ fn after_a_day_the_next_volume_goes_on_and_both_play() -> Result<()> {
     Ok(())
 }
 
-/// The epoch of the recording moves back by a day, less [`FIRST_VOLUME`].
+/// That its stored playlist names.
+fn segments(s3: &S3, playlist: &str) -> Option<usize> {
+    let key = s3.list("media").ok()?.into_iter().find(|key| key.ends_with(playlist))?;
+    let text = String::from_utf8(s3.get("media", &key).ok()?).ok()?;
+    Some(text.matches("#EXTINF").count())
+}
+
+/// The epoch of the recording moves back, so that [`LEFT`] is left of its day.
 fn make_a_day_old(s3: &S3) -> Result<()> {
     let key = s3.list("media")?.into_iter().find(|key| key.ends_with(".json")).context("a manifest")?;
     let mut manifest: Value = serde_json::from_slice(&s3.get("media", &key)?)?;
-    let epoch: Timestamp = manifest["epochTime"].as_str().context("an epoch")?.parse()?;
-    manifest["epochTime"] = (epoch - (DAY - FIRST_VOLUME)).to_string().into();
+    ensure!(manifest["epochTime"].is_string(), "no epoch: {manifest}");
+    manifest["epochTime"] = (Timestamp::now() - (DAY - LEFT)).to_string().into();
     s3.put("media", &key, &serde_json::to_vec(&manifest)?)
 }
 
@@ -83,7 +94,7 @@ fn pictures(stored: &Stored, [one, two]: &[Playlist; 2]) -> Result<()> {
     let (first, second) = (content::video(one)?, content::video(two)?);
     let late: Vec<i64> = first.frames.iter().map(|f| f.pts_90k).filter(|pts| *pts > DAY_90K / 2).collect();
     let (from, to) = late.first().zip(late.last()).context("late timestamps")?;
-    ensure!(*from > DAY_90K - FIRST_VOLUME.as_secs() * 90_000, "the second attempt begins at {from}");
+    ensure!(*from > DAY_90K - LEFT.as_secs() * 90_000, "the second attempt begins at {from}");
     // A volume ends with the segment in which the day is over: its last picture may be the one just before.
     ensure!((-2 * 90_000 / FPS as i64..6 * 90_000).contains(&(to - FIRST_PTS_90K - DAY_90K)), "the first volume ends at {to}");
     ensure!((second.frames[0].pts_90k - FIRST_PTS_90K).abs() < 90_000, "the second begins at {}", second.frames[0].pts_90k);
