@@ -73,7 +73,7 @@ fn drain(world: &mut World) -> Result<()> {
     world.wait("drain", "condition=Failed", Duration::from_secs(DRAIN.into()) + IN_TIME)?;
     let status = world.status("drain")?;
     let failure = status.failure.clone().with_context(|| format!("{status:?}"))?;
-    ensure!(failure.code == Code::UploaderFailed && status.result.is_some_and(|r| r.reason == Code::StopRequested), "{failure:?}");
+    ensure!(failure.code == Code::UploaderFailed && status.phase == Some(Phase::Failed), "{failure:?}");
     world.s3.restart()?;
     world.kept("drain", &promised).map(drop)
 }

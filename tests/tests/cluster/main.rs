@@ -28,7 +28,7 @@ use recording_tests::local::{livekit_to_s3, publisher, secrets};
 use serde_json::Value;
 use std::time::Duration;
 use world::{CONNECT_TRIES, CONTROLLER, DRAIN_GAP_MAX_SECONDS, FINISH, FPS, GAP_MAX_SECONDS, IDLE, RELEASE, START, SYSTEM, World};
-use world::{at_once, installed, is_whole, longest_hole, restarts, runs_with_no_rights, uris};
+use world::{at_once, installed, is_whole, longest_hole, may, restarts, runs_with_no_rights, uris};
 
 #[test]
 fn a_livekit_room_into_s3_and_everything_kubectl_says_of_it() -> Result<()> {
@@ -264,16 +264,14 @@ fn every_wrong_manifest_is_refused_by_the_api_server_with_the_field_and_the_fix(
 fn the_controller_has_no_right_to_secrets_and_serves_metrics() -> Result<()> {
     let cluster = installed()?;
     let account = format!("system:serviceaccount:{SYSTEM}:{RELEASE}");
-    let may = |verb: &str, resource: &str| -> Result<bool> {
-        let output = cluster.client("kubectl")?.args(["auth", "can-i", verb, resource, "-A", "--as", &account]).output()?;
-        Ok(String::from_utf8_lossy(&output.stdout).trim() == "yes")
-    };
-    ensure!(may("create", "pods")? && may("patch", "recordings.recording-operator.io")?, "what it needs");
+    let may = |what: &[&str]| may(cluster, &account, &[what, &["--all-namespaces"]].concat());
+    ensure!(may(&["create", "pods"])? && may(&["patch", "recordings.recording-operator.io"])?, "what it needs");
     for verb in ["get", "list", "watch", "create", "update", "patch", "delete"] {
-        ensure!(!may(verb, "secrets")?, "the controller may {verb} Secrets");
+        ensure!(!may(&[verb, "secrets"])?, "the controller may {verb} Secrets");
     }
-    for (verb, resource) in [("get", "configmaps"), ("get", "nodes"), ("create", "pods/exec"), ("update", "deployments.apps")] {
-        ensure!(!may(verb, resource)?, "the controller may {verb} {resource}");
+    for what in [&["get", "configmaps"][..], &["get", "nodes"], &["create", "pods", "--subresource=exec"], &["update", "deployments.apps"]]
+    {
+        ensure!(!may(what)?, "the controller may {what:?}");
     }
     let service = format!("/api/v1/namespaces/{SYSTEM}/services/{RELEASE}-metrics:http/proxy/metrics");
     let metrics = cluster.kubectl(&["get", "--raw", &service])?;

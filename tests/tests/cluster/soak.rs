@@ -126,13 +126,18 @@ impl Soak {
         match fault {
             Fault::Recorder => {
                 let pod = running(world)?;
-                world.cluster.kill_container(world.ns.name(), &pod, "recorder")
+                cluster.kill_container(world.ns.name(), &pod, "recorder")
             }
             Fault::PodDeleted => {
                 let pod = running(world)?;
-                world.ns.kubectl(&["delete", "pod", &pod, "--wait=false"]).map(drop)
+                world.ns.kubectl(&["delete", "pod", &pod, "--wait=false"])?;
+                another_runs(world, &pod)
             }
-            Fault::PodEvicted => world.evict(&running(world)?),
+            Fault::PodEvicted => {
+                let pod = running(world)?;
+                world.evict(&pod)?;
+                another_runs(world, &pod)
+            }
             Fault::NodeDrained => {
                 let pod = running(world)?;
                 let node = world.ns.kubectl(&["get", "pod", &pod, "-o", "jsonpath={.spec.nodeName}"])?;
@@ -241,6 +246,10 @@ fn running(world: &World) -> Result<String> {
     wait_until("a recorder that runs", GOES_ON, || {
         world.pods(NAME).ok()?.into_iter().find(|pod| runs(pod) && pod.metadata.deletion_timestamp.is_none())?.metadata.name
     })
+}
+
+fn another_runs(world: &World, than: &str) -> Result<()> {
+    wait_until("another recorder", GOES_ON, || running(world).ok().filter(|pod| pod != than).map(drop))
 }
 
 fn runs(pod: &Pod) -> bool {

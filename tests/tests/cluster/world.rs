@@ -1,6 +1,6 @@
 //! A namespace with a store of its own in the shared cluster, and what is asked of the Recordings in it.
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use recording_crds::codes::Code;
 use recording_crds::status::Phase;
@@ -254,6 +254,16 @@ pub fn uris(playlist: &Playlist) -> Vec<&str> {
 /// Longest time between the end of a segment and the start of the next, by their dates.
 pub fn longest_hole(playlist: &Playlist) -> Result<f64> {
     Ok(playlist.dates()?.windows(2).map(|two| two[1].start - two[0].end).fold(0.0, f64::max))
+}
+
+/// What `kubectl auth can-i` says of somebody.
+pub fn may(cluster: &Cluster, user: &str, what: &[&str]) -> Result<bool> {
+    let output = cluster.client("kubectl")?.args(["auth", "can-i", "--as", user]).args(what).output()?;
+    match String::from_utf8_lossy(&output.stdout).trim() {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        said => bail!("can-i {what:?}: {said} {}", String::from_utf8_lossy(&output.stderr)),
+    }
 }
 
 /// No token, not root, nothing writable but what it was given.
