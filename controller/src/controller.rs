@@ -7,13 +7,14 @@ use crate::filled::Filled;
 use crate::leader::Elector;
 use crate::metrics::{self, Caches, Metrics};
 use crate::pod::Image;
+use crate::pods::{self, Pods, PodsWriter};
 use crate::refusals::Refusals;
 use crate::report_store::ReportStore;
 use crate::reports::Listeners;
 use crate::{apply, observe, plan, validate};
 use anyhow::Context as _;
 use futures::channel::mpsc::UnboundedReceiver;
-use futures::{FutureExt, StreamExt, future};
+use futures::{FutureExt, StreamExt, TryStreamExt, future};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::{Action, Config};
@@ -39,8 +40,7 @@ const RETRY_CONFLICT: Duration = Duration::from_millis(500);
 /// What a reconcile works with; no state of any recording that is not in the API server or the recorder.
 pub struct Context {
     pub client: Client,
-    pub pods: Store<Pod>,
-    pub(crate) pods_filled: Filled,
+    pub pods: Pods,
     pub reports: ReportStore,
     pub listeners: Listeners,
     pub refusals: Refusals,
@@ -196,7 +196,7 @@ struct Scope {
     recordings: Store<Recording>,
     filled: Filled,
     recordings_writer: reflector::store::Writer<Recording>,
-    pods_writer: reflector::store::Writer<Pod>,
+    pods_writer: PodsWriter,
     recordings_api: Api<Recording>,
     pods_api: Api<Pod>,
     woken: UnboundedReceiver<ObjectRef<Recording>>,
@@ -206,12 +206,11 @@ struct Scope {
 impl Scope {
     fn new(client: &Client, namespace: Option<&str>, args: &RunArgs, metrics: &Metrics) -> Self {
         let (recordings, recordings_writer) = reflector::store();
-        let (pods, pods_writer) = reflector::store();
+        let (pods, pods_writer) = pods::cache();
         let (wake, woken) = futures::channel::mpsc::unbounded();
         let reports = ReportStore::default();
         let context = Context {
             client: client.clone(),
-            pods_filled: Filled::of(&pods),
             pods,
             listeners: Listeners::new(reports.clone(), wake),
             reports,
@@ -235,8 +234,8 @@ impl Scope {
 
     async fn run(self, stop: CancellationToken) {
         // Until both caches are full every reconcile waits for them. Stopped then, it would wait for ever: nobody fills them any more.
-        let (recordings_filled, pods_filled) = (self.filled.clone(), self.context.pods_filled.clone());
-        let full = async move { recordings_filled.wait().await && pods_filled.wait().await }.shared();
+        let (filled, caches) = (self.filled.clone(), self.context.clone());
+        let full = async move { filled.wait().await && caches.pods.filled().await }.shared();
         let in_order = {
             let (full, stop) = (full.clone(), stop.clone());
             async move {
@@ -257,10 +256,11 @@ impl Scope {
             .modify(|recording| recording.managed_fields_mut().clear())
             .reflect(self.recordings_writer)
             .touched_objects();
+        let mut pods_writer = self.pods_writer;
         let pods = watcher(self.pods_api, ours)
             .default_backoff()
             .modify(|pod| pod.managed_fields_mut().clear())
-            .reflect(self.pods_writer)
+            .inspect_ok(move |event| pods_writer.take(event))
             .touched_objects();
         let reconciling = Controller::for_stream(recordings, self.recordings)
             .with_config(Config::default().concurrency(CONCURRENCY))

@@ -28,6 +28,7 @@ pub mod metrics;
 mod observe;
 pub mod plan;
 pub mod pod;
+pub mod pods;
 pub mod refusals;
 pub mod release;
 pub mod report_store;

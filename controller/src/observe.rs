@@ -2,8 +2,8 @@
 
 use crate::controller::{Context, Error};
 use crate::plan::has_run;
-use crate::seen::{Container, Observed, PodSeen, belongs_to, trouble_from_events};
-use k8s_openapi::api::core::v1::{Event, Pod};
+use crate::seen::{Container, Observed, PodSeen, trouble_from_events};
+use k8s_openapi::api::core::v1::Event;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
 use kube::runtime::reflector::ObjectRef;
@@ -18,11 +18,11 @@ const EVENTS_MAX: u32 = 50;
 
 pub(crate) async fn observe(recording: Arc<Recording>, context: &Context) -> Result<Observed, Error> {
     // An empty cache is not an empty cluster.
-    if !context.pods_filled.wait().await {
+    if !context.pods.filled().await {
         return Err(Error::CacheGone);
     }
     let uid = recording.uid().unwrap_or_default();
-    let mut pods = pods_of(&recording, &uid, context);
+    let mut pods = pods_of(&recording, context);
     if let Some(newest) = pods.last_mut() {
         listen(newest, &recording, context);
         if let (None, true) = (&newest.trouble, is_slow(newest)) {
@@ -41,10 +41,8 @@ pub(crate) async fn observe(recording: Arc<Recording>, context: &Context) -> Res
     })
 }
 
-fn pods_of(recording: &Recording, uid: &str, context: &Context) -> Vec<PodSeen> {
-    let namespace = recording.namespace();
-    let ours = |pod: &Pod| pod.namespace() == namespace && belongs_to(pod, uid);
-    let mut pods: Vec<PodSeen> = context.pods.state_filter(ours).iter().map(|pod| PodSeen::of(pod)).collect();
+fn pods_of(recording: &Recording, context: &Context) -> Vec<PodSeen> {
+    let mut pods: Vec<PodSeen> = context.pods.of(recording).iter().map(|pod| PodSeen::of(pod)).collect();
     pods.sort_by_key(|pod| pod.attempt);
     pods
 }

@@ -18,12 +18,12 @@ const EVERY: Duration = Duration::from_secs(30);
 /// Never returns while the caches live.
 pub(super) async fn run(context: Arc<Context>, recordings: Store<Recording>, filled: Filled) {
     // Without full caches everything would look like an orphan.
-    if !filled.wait().await || !context.pods_filled.wait().await {
+    if !filled.wait().await || !context.pods.filled().await {
         return;
     }
     loop {
         tokio::time::sleep(EVERY).await;
-        let pods = context.pods.state();
+        let pods = context.pods.all();
         let there: HashSet<String> = pods.iter().filter_map(|pod| pod.uid()).collect();
         context.listeners.retain(|uid| there.contains(uid));
         let owners: HashSet<String> = recordings.state().iter().filter_map(|recording| recording.uid()).collect();

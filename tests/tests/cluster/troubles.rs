@@ -1,6 +1,6 @@
 //! What keeps a recorder from starting: said with code and remedy in time, waited for without haste, and over by itself when the world is mended.
 
-use crate::world::{CONTROLLER, FINISH, FPS, START, SYSTEM, World, at_once, built_image, image, is_whole};
+use crate::world::{CONTROLLER, FINISH, FPS, START, SYSTEM, World, at_once, built_image, chart, image, is_whole, release};
 use anyhow::{Context, Result, ensure};
 use recording_crds::codes::Code;
 use recording_crds::conditions;
@@ -39,6 +39,23 @@ fn what_keeps_a_recorder_from_starting_is_said_and_waited_for() -> Result<()> {
         &|| completes(full, "quota").and_then(|_| is_whole(&full.stored("quota")?, 4 * FPS)),
         &|| completes(world, "claim").and_then(|_| is_whole(&Stored::open(claimed.path())?, 4 * FPS)),
     ])
+}
+
+/// Who pulls by hand says so, and the kubelet does not even try.
+#[test]
+fn an_image_that_may_not_be_pulled_is_said_and_waited_for() -> Result<()> {
+    let world = &World::new("never")?;
+    release(world.cluster, "upgrade", &chart(), &["image.pullPolicy=Never"])?;
+    world.cluster.remove_image(&image())?;
+    world.record("never", SECONDS)?;
+    let said = wait_until("ImageUnavailable", SAID, || says_so(world, "never", Code::ImageUnavailable, "Never").ok())
+        .with_context(|| format!("{:?}", world.status("never")));
+    world.cluster.tag_image(&built_image(), &image())?;
+    said?;
+    world.wait("never", "condition=Complete", START + FINISH)?;
+    world.completed("never", Code::NoUsers, 1)?;
+    is_whole(&world.stored("never")?, 4 * FPS)?;
+    release(world.cluster, "upgrade", &chart(), &["image.pullPolicy=IfNotPresent"])
 }
 
 /// Until now nothing of it can start.

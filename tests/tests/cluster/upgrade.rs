@@ -27,10 +27,10 @@ fn an_upgrade_of_the_definition_keeps_every_object_and_lets_recorders_be() -> Re
     let before = (object(world, "finished")?, object(world, "running")?, world.pod("running")?);
     let newer = with_backup(world)?;
 
-    release(world.cluster, "upgrade", &older, VERSION)?;
+    release(world.cluster, "upgrade", &older, &[])?;
     let refused = world.ns.apply(&newer).err().context("an older definition took a field that it does not know")?;
     ensure!(format!("{refused:#}").contains(NEW_FIELD), "{refused:#}");
-    release(world.cluster, "upgrade", &chart(), VERSION)?;
+    release(world.cluster, "upgrade", &chart(), &[])?;
     world.ns.apply(&newer)?;
 
     for (name, before) in [("finished", &before.0), ("running", &before.1)] {
@@ -63,14 +63,14 @@ fn controllers_of_another_image_lead_the_recorders_of_this_one() -> Result<()> {
     let before = ["through", "ordered"].map(|name| world.three_segments(name).and_then(|_| world.pod(name)));
     let [through, ordered] = before;
     let (through, ordered) = (through?, ordered?);
-    release(world.cluster, "upgrade", &chart(), NEXT)?;
+    release(world.cluster, "upgrade", &chart(), &[&format!("image.tag={NEXT}")])?;
     world.stop("ordered")?;
     world.wait("ordered", "condition=Complete", FINISH)?;
     world.completed("ordered", Code::StopRequested, 1)?;
     world.record("newer", 600)?;
     world.three_segments("newer")?;
     ensure!(image_in(&world.pod("newer")?) == Some(image_of(NEXT)), "{:?}", world.pod("newer")?);
-    release(world.cluster, "upgrade", &chart(), VERSION)?;
+    release(world.cluster, "upgrade", &chart(), &[])?;
     world.stop("newer")?;
     for (name, reason) in [("newer", Code::StopRequested), ("through", Code::NoUsers)] {
         world.wait(name, "condition=Complete", FINISH)?;

@@ -236,15 +236,18 @@ pub fn chart() -> PathBuf {
 
 /// The chart, of the image that is there; returns when its controllers are ready.
 pub fn install(cluster: &Cluster) -> Result<()> {
-    release(cluster, "install", &chart(), env!("CARGO_PKG_VERSION"))
+    release(cluster, "install", &chart(), &[])
 }
 
-/// `helm install` or `helm upgrade` of this chart with the image of this tag; returns when its controllers are ready.
-pub fn release(cluster: &Cluster, verb: &str, chart: &Path, tag: &str) -> Result<()> {
+/// `helm install` or `helm upgrade` of this chart with further values; returns when its controllers are ready.
+pub fn release(cluster: &Cluster, verb: &str, chart: &Path, values: &[&str]) -> Result<()> {
     let chart = chart.display().to_string();
-    let image = format!("image.repository={REPOSITORY},image.tag={tag}");
-    let values = ["--set", &image, "--set", "log.filter=info\\,recording_controller=debug"];
-    cluster.helm(&[&[verb, RELEASE, &chart, "-n", SYSTEM, "--wait", "--timeout", "90s"], &values[..]].concat()).map(drop)
+    let repository = format!("image.repository={REPOSITORY}");
+    let mut args = vec![verb, RELEASE, &chart, "-n", SYSTEM, "--wait", "--timeout", "90s"];
+    for value in [repository.as_str(), "log.filter=info\\,recording_controller=debug"].iter().chain(values) {
+        args.extend(["--set", value]);
+    }
+    cluster.helm(&args).map(drop)
 }
 
 pub fn uris(playlist: &Playlist) -> Vec<&str> {
