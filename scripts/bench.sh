@@ -17,6 +17,15 @@ subjects=(
     "recorder 30"
 )
 
+# A run in which media did not arrive measures nothing: it is told and done again.
+measure() {
+    for try in 1 2 3; do
+        ${BENCH_LOCK:+flock "$BENCH_LOCK"} "$bench" --runs "$runs" run "$1" --participants "$2" --seconds "$seconds" && return
+        printf 'bench: try %d of %s, %d is no measurement\n' "$try" "$1" "$2" >&2
+    done
+    return 1
+}
+
 mkdir -p "$folder"
 [ ! -e "$runs" ] || mv "$runs" "$folder/runs.$(date -r "$runs" +%Y%m%d%H%M%S).jsonl"
 "$bench" prepare
@@ -24,8 +33,7 @@ for ((n = 1; n <= repetitions; n++)); do
     for subject in "${subjects[@]}"; do
         read -r what participants <<<"$subject"
         printf 'bench: %d of %d: %s, %d\n' "$n" "$repetitions" "$what" "$participants" >&2
-        ${BENCH_LOCK:+flock "$BENCH_LOCK"} "$bench" --runs "$runs" run "$what" \
-            --participants "$participants" --seconds "$seconds"
+        measure "$what" "$participants"
     done
 done
 

@@ -259,7 +259,7 @@ impl Scope {
         let mut pods_writer = self.pods_writer;
         let pods = watcher(self.pods_api, ours)
             .default_backoff()
-            .modify(|pod| pod.managed_fields_mut().clear())
+            .modify(pods::slim)
             .inspect_ok(move |event| pods_writer.take(event))
             .touched_objects();
         let reconciling = Controller::for_stream(recordings, self.recordings)

@@ -2,7 +2,7 @@
 
 use crate::filled::Filled;
 use crate::seen::belongs_to;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use kube::ResourceExt;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, ObjectRef, Store};
@@ -72,6 +72,12 @@ impl PodsWriter {
         }
         self.store.apply_watcher_event(event);
     }
+}
+
+/// What nobody here looks at is not kept: of the spec only the node, which is the smaller part by far.
+pub(crate) fn slim(pod: &mut Pod) {
+    pod.managed_fields_mut().clear();
+    pod.spec = pod.spec.take().map(|spec| PodSpec { node_name: spec.node_name, ..PodSpec::default() });
 }
 
 fn note(index: &mut Index, pod: &Pod) {

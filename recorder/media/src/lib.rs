@@ -32,6 +32,7 @@ mod h264;
 pub mod input;
 mod lane;
 mod layers;
+pub mod layout;
 mod ledger;
 pub mod names;
 pub mod output;
