@@ -22,6 +22,12 @@ pub struct Pods {
     index: Arc<Mutex<Index>>,
 }
 
+impl std::fmt::Debug for Pods {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pods").field("filled", &self.filled).finish_non_exhaustive()
+    }
+}
+
 /// What fills it.
 pub(crate) struct PodsWriter {
     store: Writer<Pod>,
