@@ -4,6 +4,9 @@ use clap::Parser;
 use recording_controller::cli::Cli;
 use std::process::ExitCode;
 
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     Cli::parse().execute()
 }
