@@ -8,7 +8,7 @@ use crate::job;
 use crate::pod::NewPod;
 use crate::report_store::Heard;
 use crate::seen::{Container, NODE_LOST, Observed, PodSeen, Refusal};
-use crate::status::{self, Facts, SILENCE_SECONDS};
+use crate::status::{self, COUNTERS_SECONDS, Facts, SILENCE_SECONDS};
 use crate::validate::{Rejection, ValidatedRecording};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use recording_crds::codes::Code;
@@ -22,8 +22,8 @@ use std::time::Duration;
 pub const WAKE_FINISHED: Duration = Duration::from_secs(3600);
 /// While a pod starts: its events are read again.
 pub const WAKE_STARTING: Duration = Duration::from_secs(5);
-/// While it records: reports wake us sooner. And while something keeps it from starting: most of that tells us by itself when it is over.
-pub const WAKE_ACTIVE: Duration = Duration::from_secs(10);
+/// While something keeps it from starting: most of that tells us by itself when it is over.
+pub const WAKE_TROUBLED: Duration = Duration::from_secs(10);
 /// A pod that was refused (quota, policy) is tried again.
 pub const WAKE_REFUSED: Duration = Duration::from_secs(15);
 /// The plan changed what is seen: look at once.
@@ -84,6 +84,8 @@ impl Plan {
 pub(crate) enum Step {
     /// Nothing but to look again.
     Follow(Duration),
+    /// Its recorder runs: reports and the pod's own changes tell what happens.
+    Listen,
     /// A pod of this attempt; the pod named is deleted first.
     Start { new: NewPod, instead_of: Option<String> },
     /// The recording is over without the recorder having said so.
@@ -99,6 +101,7 @@ pub fn plan(v: &ValidatedRecording, seen: &Observed, now: Timestamp) -> Plan {
     }
     match next_step(v, seen, &folded, now) {
         Step::Follow(wake) => followed(v, seen, folded, wake),
+        Step::Listen => followed(v, seen, folded, until_due(seen, &previous, now)),
         Step::Start { new, instead_of } => started(v, seen, folded, new, instead_of),
         Step::End { outcome, delete } => {
             let mut plan = Plan::new(status::end(v, &folded, &outcome, now), WAKE_SOON);
@@ -142,11 +145,24 @@ fn last_word<'a>(pod: Option<&'a PodSeen>, heard: Option<&'a Heard>) -> (Option<
 }
 
 /// Silence is counted from the last report, from the pod's start, and from our own: a controller that has just started was not listening.
-fn silent(seen: &Observed, now: Timestamp) -> bool {
+fn seconds_of_silence(seen: &Observed, now: Timestamp) -> i64 {
     let heard = seen.heard.as_ref().map(|h| h.at);
     let created = seen.newest().and_then(|p| p.created);
     let since = [heard, created, Some(seen.listening_since)].into_iter().flatten().max().unwrap_or(now);
-    seconds_between(since, now) > SILENCE_SECONDS
+    seconds_between(since, now)
+}
+
+fn silent(seen: &Observed, now: Timestamp) -> bool {
+    seconds_of_silence(seen, now) > SILENCE_SECONDS
+}
+
+/// Until silence would have to be stated, or counters that alone have changed: what else happens wakes us.
+fn until_due(seen: &Observed, written: &RecordingStatus, now: Timestamp) -> Duration {
+    let silence = SILENCE_SECONDS + 1 - seconds_of_silence(seen, now);
+    let age = written.last_report_time.as_ref().map_or(0, |at| seconds_between(at.0, now));
+    let due = silence.min(COUNTERS_SECONDS + 1 - age);
+    // Overdue: it waits for the next report, which comes within 10 s.
+    u64::try_from(due).ok().filter(|due| *due > 0).map_or(WAKE_STARTING, Duration::from_secs)
 }
 
 /// Its recorder runs, or ran in this pod before.
@@ -212,7 +228,11 @@ fn alive(v: &ValidatedRecording, status: &RecordingStatus, pod: &PodSeen, now: T
     {
         return Step::End { outcome, delete };
     }
-    Step::Follow(if has_run(pod) || pod.trouble.is_some() { WAKE_ACTIVE } else { WAKE_STARTING })
+    match (has_run(pod), &pod.trouble) {
+        (_, Some(_)) => Step::Follow(WAKE_TROUBLED),
+        (true, None) => Step::Listen,
+        (false, None) => Step::Follow(WAKE_STARTING),
+    }
 }
 
 fn being_deleted(v: &ValidatedRecording, status: &RecordingStatus, pod: &PodSeen, deleting: Timestamp, now: Timestamp) -> Step {

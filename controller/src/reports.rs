@@ -27,6 +27,8 @@ const ANSWER_MARGIN: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_secs(1);
 /// A report is counts only; anything larger is not one.
 const REPORT_MAX_BYTES: usize = 64 << 10;
+/// Read at once: a report of the usual size with its head. One connection for each recorder keeps such a buffer.
+const READ_BYTES: usize = 2 << 10;
 /// Questions under way at once; beyond it recorders are heard in turn, later than within a second.
 const IN_FLIGHT_MAX: usize = 1024;
 
@@ -47,7 +49,9 @@ pub enum FetchError {
 static CLIENT: LazyLock<Client<HttpConnector, Empty<Bytes>>> = LazyLock::new(|| {
     let mut connector = HttpConnector::new();
     connector.set_connect_timeout(Some(ANSWER_MARGIN));
-    Client::builder(TokioExecutor::new()).pool_idle_timeout(Duration::from_secs(30)).build(connector)
+    let mut builder = Client::builder(TokioExecutor::new());
+    builder.pool_idle_timeout(Duration::from_secs(30)).http1_read_buf_exact_size(READ_BYTES);
+    builder.build(connector)
 });
 
 /// The report when it is newer than version `after`, or the last one after `wait`.

@@ -15,7 +15,7 @@ use recording_crds::job::{JobState, JobStorage};
 use recording_crds::report::{Report, ReportOutcome, ReportState};
 use recording_crds::status::{Ending, Failure, LastGap, Phase, Progress, RecordingStatus};
 use recording_crds::{Recording, names};
-pub use write::{merge_patch, worth_writing};
+pub use write::{COUNTERS_SECONDS, merge_patch, worth_writing};
 
 /// No report for this long while the recorder should be alive: what it does is unknown.
 pub const SILENCE_SECONDS: i64 = 30;

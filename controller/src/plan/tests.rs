@@ -266,6 +266,25 @@ fn trouble_is_stated_with_its_remedy_and_the_pod_waited_for() {
     }
 }
 
+/// News wake it; without any it looks when silence would have to be stated, or counters written.
+#[test]
+fn a_recorder_that_records_is_looked_at_when_something_is_due() {
+    let r = running(1, 20, json!({}));
+    let v = validated(&r);
+    let wake = |heard: i64, now: i64| {
+        let seen = Observed { heard: heard_at(heard), ..observed(running(1, 20, json!({})), vec![pod(&v, 1)]) };
+        planned(&seen, now).wake.as_secs()
+    };
+    let heard_at_12_written_at_10 = wake(12, 15);
+    assert_eq!(heard_at_12_written_at_10, 12 + 31 - 15);
+    assert_eq!(wake(50, 52), 10 + 51 - 52, "counters are due");
+    assert_eq!(wake(12, 43), WAKE_STARTING.as_secs(), "silent: everything that could tell more is looked at");
+}
+
+fn heard_at(second: i64) -> Option<Heard> {
+    heard(report(ReportState::Recording, 20), second)
+}
+
 #[test]
 fn a_refused_pod_is_tried_again_and_the_refusal_stated() {
     let mut seen = observed(running(1, 0, json!({})), vec![]);

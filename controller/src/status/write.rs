@@ -4,7 +4,7 @@ use recording_crds::status::{Progress, RecordingStatus};
 use serde_json::{Map, Value};
 
 /// Counters alone are written this often: true as of `lastReportTime`, at most a minute old (reports come every 10 s).
-pub(super) const COUNTERS_SECONDS: i64 = 50;
+pub const COUNTERS_SECONDS: i64 = 50;
 
 /// Everything but counters is written at once; counters when they are due.
 pub fn worth_writing(old: &RecordingStatus, new: &RecordingStatus) -> bool {
