@@ -114,6 +114,7 @@ mod tests {
     fn recording(uid: &str) -> Recording {
         let mut recording = crate::fixture::recording(json!({}));
         recording.metadata.uid = Some(uid.to_owned());
+        recording.metadata.name = Some(uid.to_owned());
         recording
     }
 

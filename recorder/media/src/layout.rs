@@ -59,11 +59,21 @@ pub struct Place {
     pub z_order: i32,
 }
 
-/// Somebody who may be shown. A screen share is an entry of its own.
+/// Somebody who may be shown. A screen share is an entry of its own, with the uid of who shares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry<'a> {
     pub uid: &'a str,
     pub screen: bool,
+}
+
+impl Entry<'_> {
+    /// A share is called `<uid>#screen`.
+    fn is(&self, name: &str) -> bool {
+        match name.strip_suffix("#screen") {
+            Some(uid) => self.screen && self.uid == uid,
+            None => !self.screen && self.uid == name,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,7 +181,7 @@ fn seventeen(n: usize) -> Part {
 /// One large at the left, the others at the right from top to bottom. The place of a large one who is not there stays empty.
 fn vertical(roster: &[Entry<'_>], large: Option<&str>, canvas: Canvas) -> Vec<Option<Place>> {
     let large = match large {
-        Some(uid) => roster.iter().position(|entry| entry.uid == uid),
+        Some(uid) => roster.iter().position(|entry| entry.is(uid)),
         None => roster.iter().position(|entry| entry.screen),
     };
     let smalls = (roster.len() - usize::from(large.is_some())).min(PLACES_MAX - 1);
@@ -213,7 +223,7 @@ fn small(n: usize, total: usize) -> Part {
 }
 
 fn custom(roster: &[Entry<'_>], regions: &[Region]) -> Vec<Option<Place>> {
-    let named = |uid: &str| regions.iter().find(|region| region.uid.as_deref() == Some(uid));
+    let named = |entry: &Entry<'_>| regions.iter().find(|region| region.uid.as_deref().is_some_and(|name| entry.is(name)));
     let mut free = regions.iter().filter(|region| region.uid.is_none());
     let place = |region: &Region| Place {
         rect: region.rect,
@@ -222,5 +232,5 @@ fn custom(roster: &[Entry<'_>], regions: &[Region]) -> Vec<Option<Place>> {
         opacity_percent: region.opacity_percent,
         z_order: region.z_order,
     };
-    roster.iter().map(|entry| named(entry.uid).or_else(|| free.next()).map(place)).collect()
+    roster.iter().map(|entry| named(entry).or_else(|| free.next()).map(place)).collect()
 }
