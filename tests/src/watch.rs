@@ -21,7 +21,11 @@ pub fn while_watching<T>(store: &Objects, bucket: &str, work: impl FnOnce() -> R
         let result = work();
         over.store(true, Ordering::Relaxed);
         let looks = reader.join().map_err(|_| anyhow!("the reader panicked"))?;
-        Ok((result?, looks?))
+        match (result, looks) {
+            (Ok(result), Ok(looks)) => Ok((result, looks)),
+            (Err(error), Err(found)) => Err(error.context(format!("the reader found: {found:#}"))),
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        }
     })
 }
 
