@@ -54,7 +54,7 @@ pub fn fold_facts(v: &ValidatedRecording, previous: &RecordingStatus, facts: &Fa
     // A report of an older attempt is history; a newer one's is the truth even before its number is in our cache.
     let report = facts.report.filter(|r| r.attempt >= number);
     if let Some(report) = report {
-        take_report(&mut status, report, facts.heard.unwrap_or(now));
+        take_report(v, &mut status, report, facts.heard.unwrap_or(now));
     }
     status.phase = Some(phase(v, &status, report, facts.running));
     conditions::state(&mut status, report, facts, &whole_seconds(now));
@@ -140,11 +140,16 @@ fn name(v: &ValidatedRecording, status: &mut RecordingStatus) {
     status.manifest_url = Some(manifest_url(v));
 }
 
-fn take_report(status: &mut RecordingStatus, report: &Report, heard: Timestamp) {
+fn take_report(v: &ValidatedRecording, status: &mut RecordingStatus, report: &Report, heard: Timestamp) {
     let parsed = |text: &Option<String>| text.as_ref().and_then(|t| t.parse::<Timestamp>().ok()).map(whole_seconds);
     status.start_time = status.start_time.take().or_else(|| parsed(&report.connected_time));
     status.first_media_time = status.first_media_time.take().or_else(|| parsed(&report.first_media_time));
-    status.stop_time = status.stop_time.take().or_else(|| parsed(&report.stop_time));
+    let known = status.stop_time.take();
+    status.stop_time = match parsed(&report.stop_time) {
+        Some(stop) => known.or(Some(stop)),
+        // An attempt that was told to go may have called that the end (older recorders do), and another one goes on.
+        None => known.filter(|_| v.order.state != JobState::Recording),
+    };
     status.last_report_time = Some(whole_seconds(heard));
     status.job_generation = Some(report.generation);
     status.participant_count = Some(report.participants.into());

@@ -48,6 +48,8 @@ pub enum ReportState {
     Recording,
     /// Ended; storing what is left.
     Draining,
+    /// Told to go, storing what is left; another attempt goes on with the recording.
+    Interrupted,
     Finished,
     /// A newer recorder's word; what else it reports counts.
     Unknown,
@@ -61,6 +63,7 @@ impl<'de> Deserialize<'de> for ReportState {
             "Waiting" => Self::Waiting,
             "Recording" => Self::Recording,
             "Draining" => Self::Draining,
+            "Interrupted" => Self::Interrupted,
             "Finished" => Self::Finished,
             _ => Self::Unknown,
         })

@@ -71,6 +71,7 @@ pub(crate) fn fill(report: &mut Report, session: &recorder_media::Report, encryp
         State::Waiting => ReportState::Waiting,
         State::Recording => ReportState::Recording,
         State::Draining => ReportState::Draining,
+        State::Interrupted => ReportState::Interrupted,
         State::Finished => ReportState::Finished,
     };
     report.connected = session.connected;
@@ -124,7 +125,7 @@ impl Publisher {
     /// The last word; `None`: interrupted, another attempt goes on.
     pub(crate) fn finish(&self, outcome: Option<ReportOutcome>) {
         self.update(|report| {
-            report.state = ReportState::Finished;
+            report.state = if outcome.is_some() { ReportState::Finished } else { ReportState::Interrupted };
             report.connected = false;
             report.outcome = outcome;
         });

@@ -38,7 +38,8 @@ fn recording(status: &mut RecordingStatus, report: Option<&Report>, facts: &Fact
         let truth = if media { Truth::Unknown } else { Truth::False };
         return set(status, c::RECORDING, truth, trouble.code.as_str(), &with_remedy(trouble.code, &trouble.message), now);
     }
-    if facts.restarting && media {
+    let interrupted = report.is_some_and(|r| r.state == ReportState::Interrupted);
+    if (facts.restarting || interrupted) && media {
         return set(status, c::RECORDING, Truth::Unknown, "NextAttempt", "the next attempt is starting and continues the recording", now);
     }
     if facts.silent {

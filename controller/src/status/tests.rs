@@ -32,6 +32,7 @@ fn phases_follow_the_reports() {
         (ReportState::Waiting, 0, Phase::Starting, ("False", "WaitingForMedia"), ("True", "InRoom")),
         (ReportState::Recording, 30, Phase::Recording, ("True", "MediaArrives"), ("True", "InRoom")),
         (ReportState::Draining, 30, Phase::Stopping, ("False", "Ended"), ("True", "InRoom")),
+        (ReportState::Interrupted, 30, Phase::Recording, ("Unknown", "NextAttempt"), ("True", "InRoom")),
     ];
     for (state, seconds, phase, recording, ready) in cases {
         let status = folded(&[report(state, seconds)]);
@@ -49,6 +50,18 @@ fn a_mute_or_a_restart_in_place_does_not_clear_recording() {
         assert_eq!(away, state != ReportState::Waiting, "{state:?}: {:?}", status.conditions);
         assert_eq!(status.progress.as_ref().map(|p| (p.percent, p.recorded_seconds)), Some((100, 30)), "counters never fall");
     }
+}
+
+/// `drainTimeoutSeconds` counts from the stop: one that was none would end a recording that goes on.
+#[test]
+fn what_goes_on_has_no_stop_time() {
+    let going = Report { stop_time: Some("2026-11-21T10:00:05.000Z".into()), ..report(ReportState::Draining, 30) };
+    let next = Report { attempt: going.attempt + 1, ..report(ReportState::Recording, 30) };
+    assert_eq!(folded(&[going.clone(), next.clone()]).stop_time, None);
+    assert_eq!(folded(std::slice::from_ref(&going)).stop_time, Some(Time(at(5))));
+    let stopped = validated(&recording(json!({"desiredState": "Stopped"})));
+    let status = [going, next].iter().fold(RecordingStatus::default(), |status, report| fold(&stopped, &status, Some(report), at(6)));
+    assert_eq!(status.stop_time, Some(Time(at(5))), "a later attempt only stores what is left");
 }
 
 #[test]

@@ -383,6 +383,8 @@ pub enum State {
     Recording,
     /// Ended; storing what is left.
     Draining,
+    /// Told to go, storing what is left, or that is done; another process goes on.
+    Interrupted,
     Finished,
 }
 

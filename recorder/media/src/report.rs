@@ -1,6 +1,6 @@
 //! What a session shows of itself.
 
-use crate::{Degradation, Output, Report, Session, State, names};
+use crate::{Degradation, Outcome, Output, Report, Session, State, names};
 use std::collections::BTreeMap;
 
 /// The part of a report whose change is told at once.
@@ -54,6 +54,7 @@ impl Session {
 
     fn state(&self) -> State {
         match &self.ending {
+            Some(ending) if ending.outcome == Outcome::Interrupted => State::Interrupted,
             Some(_) if self.is_finished() => State::Finished,
             Some(_) => State::Draining,
             None if self.lanes.values().any(|l| l.stream.is_some()) => State::Recording,

@@ -262,8 +262,10 @@ fn an_interrupted_recording_goes_on_in_the_same_playlist() {
     let mut world = ann(config());
     world.run_ms(9_000);
     world.room.input(Input::Order(Order::Stop(StopReason::Interrupted)));
+    assert_eq!(world.room.session.report().state, State::Interrupted);
     world.room.run_ms(500);
     assert_eq!(world.room.finished, Some(Outcome::Interrupted));
+    assert_eq!(world.room.session.report().state, State::Interrupted, "what goes on has not finished");
     let before = world.room.playlists[AV].clone();
     assert!(!before.contains("ENDLIST"));
     let manifest = world.room.session.manifest().clone();

@@ -46,16 +46,22 @@ fn what_keeps_a_recorder_from_starting_is_said_and_waited_for() -> Result<()> {
 fn an_image_that_may_not_be_pulled_is_said_and_waited_for() -> Result<()> {
     let world = &World::new("never")?;
     release(world.cluster, "upgrade", &chart(), &["image.pullPolicy=Never"])?;
+    let outcome = not_pulled(world);
+    release(world.cluster, "upgrade", &chart(), &["image.pullPolicy=IfNotPresent"])?;
+    outcome
+}
+
+fn not_pulled(world: &World) -> Result<()> {
     world.cluster.remove_image(&image())?;
-    world.record("never", SECONDS)?;
-    let said = wait_until("ImageUnavailable", SAID, || says_so(world, "never", Code::ImageUnavailable, "Never").ok())
-        .with_context(|| format!("{:?}", world.status("never")));
+    let said = world.record("never", SECONDS).and_then(|()| {
+        wait_until("ImageUnavailable", SAID, || says_so(world, "never", Code::ImageUnavailable, "Never").ok())
+            .with_context(|| format!("{:?}", world.status("never")))
+    });
     world.cluster.tag_image(&built_image(), &image())?;
     said?;
     world.wait("never", "condition=Complete", START + FINISH)?;
     world.completed("never", Code::NoUsers, 1)?;
-    is_whole(&world.stored("never")?, 4 * FPS)?;
-    release(world.cluster, "upgrade", &chart(), &["image.pullPolicy=IfNotPresent"])
+    is_whole(&world.stored("never")?, 4 * FPS)
 }
 
 /// Until now nothing of it can start.

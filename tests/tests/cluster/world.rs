@@ -239,7 +239,8 @@ pub fn install(cluster: &Cluster) -> Result<()> {
     release(cluster, "install", &chart(), &[])
 }
 
-/// `helm install` or `helm upgrade` of this chart with further values; returns when its controllers are ready.
+/// `helm install` or `helm upgrade` of this chart with further values; returns when its controllers are ready and those of before have ended:
+/// until then one of them may lead.
 pub fn release(cluster: &Cluster, verb: &str, chart: &Path, values: &[&str]) -> Result<()> {
     let chart = chart.display().to_string();
     let repository = format!("image.repository={REPOSITORY}");
@@ -247,7 +248,13 @@ pub fn release(cluster: &Cluster, verb: &str, chart: &Path, values: &[&str]) -> 
     for value in [repository.as_str(), "log.filter=info\\,recording_controller=debug"].iter().chain(values) {
         args.extend(["--set", value]);
     }
-    cluster.helm(&args).map(drop)
+    cluster.helm(&args)?;
+    let replicas = cluster.kubectl(&["get", "deployment", RELEASE, "-n", SYSTEM, "-o", "jsonpath={.spec.replicas}"])?.trim().parse::<usize>()?;
+    wait_until("the controllers of before to end", START, || {
+        cluster.kubectl(&["rollout", "status", "deployment", RELEASE, "-n", SYSTEM, "--timeout=1s"]).ok()?;
+        let pods = cluster.kubectl(&["get", "pods", "-n", SYSTEM, "-l", CONTROLLER, "-o", "name"]).ok()?;
+        (pods.lines().count() == replicas).then_some(())
+    })
 }
 
 pub fn uris(playlist: &Playlist) -> Vec<&str> {
