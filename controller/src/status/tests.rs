@@ -59,7 +59,7 @@ fn what_goes_on_has_no_stop_time() {
     let next = Report { attempt: going.attempt + 1, ..report(ReportState::Recording, 30) };
     assert_eq!(folded(&[going.clone(), next.clone()]).stop_time, None);
     assert_eq!(folded(std::slice::from_ref(&going)).stop_time, Some(Time(at(5))));
-    let stopped = validated(&recording(json!({"desiredState": "Stopped"})));
+    let stopped = validated(&recording(json!({"spec": {"desiredState": "Stopped"}})));
     let status = [going, next].iter().fold(RecordingStatus::default(), |status, report| fold(&stopped, &status, Some(report), at(6)));
     assert_eq!(status.stop_time, Some(Time(at(5))), "a later attempt only stores what is left");
 }
