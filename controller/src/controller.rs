@@ -21,7 +21,7 @@ use kube::runtime::controller::{Action, Config};
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{Controller, WatchStreamExt, watcher};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client};
 use recording_crds::{Recording, labels};
 use std::sync::Arc;
 use std::time::Duration;
@@ -251,11 +251,8 @@ impl Scope {
         let sweeping = sweep::run(self.context.clone(), self.recordings.clone(), self.filled);
         let everything = watcher::Config::default();
         let ours = watcher::Config::default().labels(&format!("{}={}", labels::MANAGED_BY, labels::MANAGER));
-        let recordings = watcher(self.recordings_api, everything)
-            .default_backoff()
-            .modify(|recording| recording.managed_fields_mut().clear())
-            .reflect(self.recordings_writer)
-            .touched_objects();
+        let recordings =
+            watcher(self.recordings_api, everything).default_backoff().modify(slim).reflect(self.recordings_writer).touched_objects();
         let mut pods_writer = self.pods_writer;
         let pods = watcher(self.pods_api, ours)
             .default_backoff()
@@ -284,5 +281,15 @@ where
     match namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
+    }
+}
+/// What nobody here looks at is not kept, ten thousand times over.
+fn slim(recording: &mut Recording) {
+    recording.metadata.managed_fields = None;
+    if let Some(annotations) = &mut recording.metadata.annotations {
+        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+    }
+    if let Some(status) = &mut recording.status {
+        status.conditions.shrink_to_fit();
     }
 }

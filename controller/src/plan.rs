@@ -7,6 +7,7 @@ mod lost;
 use crate::job;
 use crate::pod::NewPod;
 use crate::report_store::Heard;
+use crate::reports::HEARD_WITHIN;
 use crate::seen::{Container, NODE_LOST, Observed, PodSeen, Refusal};
 use crate::status::{self, COUNTERS_SECONDS, Facts, SILENCE_SECONDS};
 use crate::validate::{Rejection, ValidatedRecording};
@@ -156,9 +157,11 @@ fn silent(seen: &Observed, now: Timestamp) -> bool {
     seconds_of_silence(seen, now) > SILENCE_SECONDS
 }
 
-/// Until silence would have to be stated, or counters that alone have changed: what else happens wakes us.
+/// Until silence would have to be stated, or counters that alone have changed: what else happens wakes us, silence too of one that answers.
 fn until_due(seen: &Observed, written: &RecordingStatus, now: Timestamp) -> Duration {
-    let silence = SILENCE_SECONDS + 1 - seconds_of_silence(seen, now);
+    let since = seconds_of_silence(seen, now);
+    let answers = seen.heard.is_some() && since.unsigned_abs() <= HEARD_WITHIN.as_secs();
+    let silence = if answers { i64::MAX } else { SILENCE_SECONDS + 1 - since };
     let age = written.last_report_time.as_ref().map_or(0, |at| seconds_between(at.0, now));
     let due = silence.min(COUNTERS_SECONDS + 1 - age);
     // Overdue: it waits for the next report, which comes within 10 s.

@@ -82,7 +82,7 @@ impl PodsWriter {
 
 /// What nobody here looks at is not kept: of the spec only the node, which is the smaller part by far.
 pub(crate) fn slim(pod: &mut Pod) {
-    pod.managed_fields_mut().clear();
+    pod.metadata.managed_fields = None;
     pod.spec = pod.spec.take().map(|spec| PodSpec { node_name: spec.node_name, ..PodSpec::default() });
 }
 

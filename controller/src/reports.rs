@@ -3,6 +3,7 @@
 //! Reconcile itself never calls a pod: a recorder that hangs costs one waiting task and nothing else.
 
 use crate::report_store::ReportStore;
+use crate::status::SILENCE_SECONDS;
 use futures::channel::mpsc::UnboundedSender;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
@@ -17,6 +18,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 /// How long the recorder holds a question that has no news (contracts.md: at most 10 s).
@@ -25,6 +27,10 @@ const WAIT: Duration = Duration::from_secs(10);
 const ANSWER_MARGIN: Duration = Duration::from_secs(5);
 /// Between questions to a recorder that does not answer.
 const RETRY: Duration = Duration::from_secs(1);
+/// A recorder that answers has been heard at most this long ago.
+pub const HEARD_WITHIN: Duration = WAIT.saturating_add(ANSWER_MARGIN).saturating_add(RETRY);
+/// Silence is told after this long, and each time again.
+const SILENCE: Duration = Duration::from_secs(SILENCE_SECONDS.unsigned_abs() + 1);
 /// A report is counts only; anything larger is not one.
 const REPORT_MAX_BYTES: usize = 64 << 10;
 /// Read at once: a report of the usual size with its head. One connection for each recorder keeps such a buffer.
@@ -82,7 +88,7 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Every report that is news sends its Recording down `wake`.
+    /// Every report that is news sends its Recording down `wake`, and so does silence.
     pub fn new(store: ReportStore, wake: UnboundedSender<ObjectRef<Recording>>) -> Self {
         Self { store, wake, in_flight: Arc::new(Semaphore::new(IN_FLIGHT_MAX)), tasks: Mutex::default() }
     }
@@ -136,18 +142,17 @@ struct Listener {
 impl Listener {
     /// Until the last word, or until it is dropped.
     async fn listen(self) {
-        let mut version = 0;
+        let (mut version, mut heard) = (0, Instant::now());
         loop {
             let Ok(permit) = self.in_flight.acquire().await else { return };
             let answer = fetch(self.address, version, WAIT).await;
             drop(permit);
             match answer {
                 Ok(report) => {
-                    version = report.version;
+                    (version, heard) = (report.version, Instant::now());
                     let over = report.outcome.is_some();
                     if self.store.put(&self.pod_uid, report, Timestamp::now()) {
-                        // The receiver only goes away with the controller.
-                        self.wake.unbounded_send(self.recording.clone()).ok();
+                        self.wake();
                     }
                     if over {
                         return;
@@ -157,10 +162,19 @@ impl Listener {
                     tracing::debug!(recording = %self.recording, %error, "no report");
                     // A process that restarted in place counts its versions from the beginning.
                     version = 0;
+                    if heard.elapsed() >= SILENCE {
+                        heard = Instant::now();
+                        self.wake();
+                    }
                     tokio::time::sleep(RETRY).await;
                 }
             }
         }
+    }
+
+    fn wake(&self) {
+        // The receiver only goes away with the controller.
+        self.wake.unbounded_send(self.recording.clone()).ok();
     }
 }
 

@@ -209,7 +209,7 @@ fn sources(spec: &RecordingSpec) -> Result<Vec<Source>, Rejection> {
 }
 
 fn pod_options(spec: &RecordingSpec) -> Result<PodOptions, Rejection> {
-    let pod = spec.pod.clone().unwrap_or_default();
+    let pod = spec.pod.as_deref().cloned().unwrap_or_default();
     let ours = |key: &&String| key.contains(recording_crds::labels::GROUP) || key.starts_with("app.kubernetes.io/");
     if let Some(key) = pod.labels.keys().find(ours) {
         return refuse("spec.pod.labels", format!("{key} belongs to the operator; choose another name"));

@@ -131,10 +131,10 @@ pub struct RecordingSpec {
     pub storage: Storage,
     /// Where a segment goes when `storage` refuses it; it is moved to `storage` when that works again. Another bucket, endpoint or claim. Default: none, media waits in the spool.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub backup_storage: Option<Storage>,
+    pub backup_storage: Option<Box<Storage>>,
     /// Options of the recorder pod.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub pod: Option<PodOptions>,
+    pub pod: Option<Box<PodOptions>>,
     /// Finish: deletion waits (at most drainTimeoutSeconds) until everything is stored. Cancel: end now, keep what is stored. Default: Finish.
     #[serde(default)]
     pub on_delete: OnDelete,

@@ -266,7 +266,7 @@ fn trouble_is_stated_with_its_remedy_and_the_pod_waited_for() {
     }
 }
 
-/// News wake it; without any it looks when silence would have to be stated, or counters written.
+/// News and silence wake it; without any it looks when counters would have to be written, or silence be stated of one that does not answer.
 #[test]
 fn a_recorder_that_records_is_looked_at_when_something_is_due() {
     let r = running(1, 20, json!({}));
@@ -276,7 +276,8 @@ fn a_recorder_that_records_is_looked_at_when_something_is_due() {
         planned(&seen, now).wake.as_secs()
     };
     let heard_at_12_written_at_10 = wake(12, 15);
-    assert_eq!(heard_at_12_written_at_10, 12 + 31 - 15);
+    assert_eq!(heard_at_12_written_at_10, 10 + 51 - 15);
+    assert_eq!(wake(12, 30), 12 + 31 - 30, "it should have answered by then");
     assert_eq!(wake(50, 52), 10 + 51 - 52, "counters are due");
     assert_eq!(wake(12, 43), WAKE_STARTING.as_secs(), "silent: everything that could tell more is looked at");
 }

@@ -249,7 +249,8 @@ pub fn release(cluster: &Cluster, verb: &str, chart: &Path, values: &[&str]) -> 
         args.extend(["--set", value]);
     }
     cluster.helm(&args)?;
-    let replicas = cluster.kubectl(&["get", "deployment", RELEASE, "-n", SYSTEM, "-o", "jsonpath={.spec.replicas}"])?.trim().parse::<usize>()?;
+    let replicas =
+        cluster.kubectl(&["get", "deployment", RELEASE, "-n", SYSTEM, "-o", "jsonpath={.spec.replicas}"])?.trim().parse::<usize>()?;
     wait_until("the controllers of before to end", START, || {
         cluster.kubectl(&["rollout", "status", "deployment", RELEASE, "-n", SYSTEM, "--timeout=1s"]).ok()?;
         let pods = cluster.kubectl(&["get", "pods", "-n", SYSTEM, "-l", CONTROLLER, "-o", "name"]).ok()?;
