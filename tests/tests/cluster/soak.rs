@@ -125,8 +125,9 @@ impl Soak {
         let cluster = world.cluster;
         match fault {
             Fault::Recorder => {
-                let pod = running(world)?;
-                cluster.kill_container(world.ns.name(), &pod, "recorder")
+                // The one of the last fault may be dead already, and the cluster not know it yet.
+                let kill = || running(world).and_then(|pod| cluster.kill_container(world.ns.name(), &pod, "recorder")).ok();
+                wait_until("a recorder to kill", GOES_ON, kill)
             }
             Fault::PodDeleted => {
                 let pod = running(world)?;
