@@ -71,7 +71,7 @@ mod tests {
         assert!(store.put("a", report.clone(), Timestamp::UNIX_EPOCH));
         assert!(!store.put("a", report.clone(), Timestamp::UNIX_EPOCH));
         assert!(store.put("b", report.clone(), Timestamp::UNIX_EPOCH), "another pod");
-        assert!(store.put("a", Report { version: 2, ..report }, Timestamp::UNIX_EPOCH));
+        assert!(store.put("a", Report { version: 2, connected: true, ..report }, Timestamp::UNIX_EPOCH));
         let recorded = |files| Counters { recorded_files: files, ..Counters::default() };
         let counted = |version, files| Report { version, counters: recorded(files), ..Report::default() };
         let second = |n| Timestamp::from_second(n).expect("a time");
