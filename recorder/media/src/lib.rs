@@ -34,6 +34,7 @@ mod lane;
 mod layers;
 pub mod layout;
 mod ledger;
+pub mod mixer;
 pub mod names;
 pub mod output;
 mod pictures;
