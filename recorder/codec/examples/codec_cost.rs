@@ -6,7 +6,7 @@ use recorder_codec::aac::{AacEncoder, AacProfile};
 use recorder_codec::h264::{H264Config, H264Encoder, Latency, Preset};
 use recorder_codec::opus::{ENCODE_SAMPLES, OpusDecoder, OpusEncoder};
 use recorder_codec::video::{VideoCodec, VideoDecoder};
-use recorder_codec::{Channels, CodecError, Colour, I420, Picture, Rotation, SAMPLE_RATE};
+use recorder_codec::{Channels, CodecError, Colour, Crop, I420, Picture, Rotation, SAMPLE_RATE, Scaler};
 
 const SECONDS: usize = 60;
 const PICTURE_SECONDS: usize = 5;
@@ -21,7 +21,7 @@ fn main() -> Result<(), CodecError> {
     h264(Preset::Veryfast, Latency::ZeroLatency)?;
     h264(Preset::Ultrafast, Latency::ZeroLatency)?;
     rotation();
-    Ok(())
+    scaling()
 }
 
 /// A few moving tones and some noise.
@@ -95,11 +95,27 @@ fn h264(preset: Preset, latency: Latency) -> Result<(), CodecError> {
     Ok(())
 }
 
+fn picture(width: u32, height: u32) -> Picture {
+    let plane = |samples: u32| (0..samples).map(|i| i as u8).collect::<Vec<u8>>();
+    let (luma, chroma) = (width * height, width * height / 4);
+    Picture { width, height, y: plane(luma), u: plane(chroma), v: plane(chroma), pts: 0, colour: Colour::default() }
+}
+
+fn scaling() -> Result<(), CodecError> {
+    for (from, to) in [((1280, 720), (320, 180)), ((1280, 720), (640, 360)), ((640, 360), (320, 180)), ((640, 360), (1280, 720))] {
+        let (source, mut out, mut scaler) = (picture(from.0, from.1), Picture::default(), Scaler::new());
+        let since = cpu_seconds();
+        for _ in 0..30 * PICTURE_SECONDS {
+            scaler.scale(&source, Crop::whole(&source), to, &mut out)?;
+        }
+        report(&format!("scaling of {}p30 to {}p", from.1, to.1), since, PICTURE_SECONDS);
+    }
+    Ok(())
+}
+
 fn rotation() {
-    let plane = |samples: usize| (0..samples).map(|i| i as u8).collect::<Vec<u8>>();
-    let (y, u, v) = (plane(1280 * 720), plane(640 * 360), plane(640 * 360));
     for degrees in [90, 180, 270] {
-        let mut picture = Picture { width: 1280, height: 720, y: y.clone(), u: u.clone(), v: v.clone(), pts: 0, colour: Colour::default() };
+        let mut picture = picture(1280, 720);
         let since = cpu_seconds();
         for _ in 0..30 * PICTURE_SECONDS {
             picture = picture.rotated(Rotation::from_degrees(degrees));

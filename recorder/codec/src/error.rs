@@ -13,6 +13,9 @@ pub enum CodecError {
     /// The encoder failed on valid input; it must be replaced.
     #[error("failed to encode {codec}: {reason}; if memory was short, raise the recorder's memory limit")]
     Encode { codec: &'static str, reason: String },
+    /// The file is no image that is read here. Nothing is kept of it.
+    #[error("failed to read the image: {reason}; give it as a whole PNG or JPEG of at most 6 MiB and 4096x2304 pixels")]
+    Image { reason: String },
 }
 
 impl CodecError {
@@ -27,5 +30,8 @@ impl CodecError {
     }
     pub(crate) fn encode(codec: &'static str, reason: impl ToString) -> Self {
         Self::Encode { codec, reason: reason.to_string() }
+    }
+    pub(crate) fn image(reason: impl ToString) -> Self {
+        Self::Image { reason: reason.to_string() }
     }
 }

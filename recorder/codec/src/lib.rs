@@ -9,11 +9,15 @@ pub mod h264;
 pub mod opus;
 mod picture;
 mod rotate;
+mod scale;
+mod still;
 pub mod video;
 
 pub use error::CodecError;
 pub use picture::{Colour, I420, Picture};
 pub use rotate::Rotation;
+pub use scale::{Crop, Scaler};
+pub use still::{IMAGE_BYTES_MAX, Still};
 
 /// The only sample rate of this crate, in Hz.
 pub const SAMPLE_RATE: u32 = 48_000;
@@ -46,9 +50,10 @@ pub fn versions() -> String {
     // SAFETY: av_version_info takes nothing and returns a static NUL-terminated string.
     let ffmpeg = unsafe { std::ffi::CStr::from_ptr(ffmpeg_next::ffi::av_version_info()) };
     format!(
-        "FFmpeg {} (libavcodec {}, libavutil {}), {}",
+        "FFmpeg {} (libavcodec {}, libswscale {}, libavutil {}), {}",
         ffmpeg.to_string_lossy(),
         dotted(ffmpeg_next::codec::version()),
+        dotted(ffmpeg_next::software::scaling::version()),
         dotted(ffmpeg_next::util::version()),
         ::opus::version()
     )

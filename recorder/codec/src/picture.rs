@@ -58,6 +58,16 @@ impl Colour {
     pub(crate) const BT601: Self =
         Self { range: Range::MPEG, primaries: Primaries::SMPTE170M, transfer: TransferCharacteristic::SMPTE170M, matrix: Space::SMPTE170M };
 
+    /// The same colours once black is 16 and white 235.
+    pub(crate) fn limited(self) -> Self {
+        if self.is_full_range() { Self { range: Range::MPEG, ..self } } else { self }
+    }
+
+    /// Black is 0 and white 255, as in JPEG; what says nothing is limited.
+    pub(crate) fn is_full_range(self) -> bool {
+        self.range == Range::JPEG
+    }
+
     pub(crate) fn of(frame: &frame::Video) -> Self {
         Self {
             range: frame.color_range(),
@@ -93,8 +103,8 @@ impl std::fmt::Debug for Colour {
     }
 }
 
-/// An owned, decoded picture: the shape of [`I420`] and the timestamp its packet was given.
-#[derive(Clone, PartialEq, Eq)]
+/// An owned, decoded picture: the shape of [`I420`] and the timestamp its packet was given. The default is empty, to be written to.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Picture {
     pub width: u32,
     pub height: u32,
@@ -117,4 +127,13 @@ impl std::fmt::Debug for Picture {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Picture({:?}, pts {})", self.i420(), self.pts)
     }
+}
+
+/// Writes a plane of the frame without its padding over what `out` holds. An odd last row or column of the frame may be left out.
+pub(crate) fn take_plane(frame: &frame::Video, index: usize, (width, height): (u32, u32), out: &mut Vec<u8>) {
+    let (width, height) = (width as usize, height as usize);
+    out.clear();
+    out.reserve_exact(width * height);
+    let rows = frame.data(index).chunks_exact(frame.stride(index)).take(height);
+    rows.for_each(|row| out.extend_from_slice(&row[..width]));
 }

@@ -4,6 +4,7 @@ use ffmpeg_next::codec::{Context, Flags, decoder, threading};
 use ffmpeg_next::format::Pixel;
 use ffmpeg_next::{Dictionary, Error, Packet, error::EAGAIN, frame};
 
+use crate::picture::take_plane;
 use crate::{CodecError, Colour, Picture, quiet};
 
 /// Beyond this an access unit is refused: 4K intra pictures stay far below.
@@ -141,24 +142,26 @@ impl std::fmt::Debug for VideoDecoder {
 
 /// The plane without its padding.
 fn plane(frame: &frame::Video, index: usize, width: u32, height: u32) -> Vec<u8> {
-    let (width, height) = (width as usize, height as usize);
-    let mut samples = Vec::with_capacity(width * height);
-    let rows = frame.data(index).chunks_exact(frame.stride(index)).take(height);
-    rows.for_each(|row| samples.extend_from_slice(&row[..width]));
+    let mut samples = Vec::new();
+    take_plane(frame, index, (width, height), &mut samples);
     samples
 }
 
 fn open(codec: VideoCodec) -> Result<decoder::Opened, Error> {
-    let found = decoder::find_by_name(codec.decoder()).ok_or(Error::DecoderNotFound)?;
+    // dav1d else holds pictures back for its threads.
+    let flags = if codec == VideoCodec::Av1 { Flags::LOW_DELAY } else { Flags::empty() };
+    // Report damage instead of painting over it: what is recorded must be known to be whole.
+    open_bounded(codec.decoder(), flags, decoder::Check::EXPLODE)
+}
+
+/// One thread, and no picture beyond [`PICTURE_PIXELS_MAX`].
+pub(crate) fn open_bounded(name: &str, flags: Flags, check: decoder::Check) -> Result<decoder::Opened, Error> {
+    let found = decoder::find_by_name(name).ok_or(Error::DecoderNotFound)?;
     let mut context = Context::new_with_codec(found);
     context.set_threading(threading::Config { kind: threading::Type::None, count: 1, ..Default::default() });
-    if codec == VideoCodec::Av1 {
-        // dav1d else holds pictures back for its threads.
-        context.set_flags(Flags::LOW_DELAY);
-    }
+    context.set_flags(flags);
     let mut decoder = context.decoder();
-    // Report damage instead of painting over it: what is recorded must be known to be whole.
-    decoder.check(decoder::Check::EXPLODE);
+    decoder.check(check);
     let mut options = Dictionary::new();
     options.set("max_pixels", &PICTURE_PIXELS_MAX.to_string());
     decoder.open_with(options)

@@ -19,6 +19,7 @@ mod assembler;
 mod audio;
 mod av1;
 mod bits;
+pub mod canvas;
 mod clock;
 mod decode_times;
 mod delay_line;
