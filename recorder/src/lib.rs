@@ -4,6 +4,7 @@
 
 mod audio;
 mod cli;
+pub mod compose;
 mod connect;
 mod credentials;
 mod driver;

@@ -18,7 +18,7 @@ const ACCESS_UNIT_DELIMITER: [u8; 6] = [0, 0, 0, 1, 9, 0xf0];
 
 /// Why a picture did not come out.
 #[derive(Debug, thiserror::Error)]
-enum TranscodeError {
+pub(crate) enum TranscodeError {
     #[error(transparent)]
     Codec(#[from] CodecError),
     #[error("failed to decode a picture: one that it refers to is missing; the next key frame helps")]
@@ -156,14 +156,14 @@ impl Chain {
     }
 }
 
-fn access_unit(frame: &EncodedFrame) -> Bytes {
+pub(crate) fn access_unit(frame: &EncodedFrame) -> Bytes {
     let mut unit = BytesMut::with_capacity(ACCESS_UNIT_DELIMITER.len() + frame.data.len());
     unit.put_slice(&ACCESS_UNIT_DELIMITER);
     unit.put_slice(&frame.data);
     unit.freeze()
 }
 
-fn video_codec(codec: Codec) -> Result<VideoCodec, TranscodeError> {
+pub(crate) fn video_codec(codec: Codec) -> Result<VideoCodec, TranscodeError> {
     match codec {
         Codec::H264 => Ok(VideoCodec::H264),
         Codec::Vp8 => Ok(VideoCodec::Vp8),

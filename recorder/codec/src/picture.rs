@@ -55,7 +55,7 @@ pub struct Colour {
 
 impl Colour {
     /// What VP8 always is (RFC 6386 section 9.2).
-    pub(crate) const BT601: Self =
+    pub const BT601: Self =
         Self { range: Range::MPEG, primaries: Primaries::SMPTE170M, transfer: TransferCharacteristic::SMPTE170M, matrix: Space::SMPTE170M };
 
     /// The same colours once black is 16 and white 235.

@@ -7,7 +7,8 @@ mod surface;
 use crate::layout::{self, Empty, Fit, Place, Rect};
 use surface::{Surface, area, contains, intersection};
 
-/// A colour in BT.709, limited range: the canvas is encoded as HD video is.
+/// A colour in BT.601, limited range, as the canvas is tagged: what cameras send over WebRTC is (VP8 always, RFC 6386 section 9.2; libwebrtc converts
+/// with it), and so is a JPEG.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Yuv {
     pub y: u8,
@@ -21,9 +22,9 @@ impl Yuv {
     pub fn from_rgb(text: &str) -> Option<Self> {
         let digits = text.strip_prefix('#').filter(|digits| digits.len() == 6 && digits.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
         let [_, r, g, b] = u32::from_str_radix(digits, 16).ok()?.to_be_bytes().map(|sample| f64::from(sample) / 255.0);
-        // ITU-R BT.709-6, items 3.2 to 3.4.
-        let luma = 0.2126 * r + 0.7152 * g + 0.0722 * b;
-        let (blue, red) = ((b - luma) / 1.8556, (r - luma) / 1.5748);
+        // ITU-R BT.601-7, section 2.5.
+        let luma = 0.299 * r + 0.587 * g + 0.114 * b;
+        let (blue, red) = ((b - luma) / 1.772, (r - luma) / 1.402);
         let level = |zero: f64, range: f64, signal: f64| (zero + range * signal).round() as u8;
         Some(Self { y: level(16.0, 219.0, luma), u: level(128.0, 224.0, blue), v: level(128.0, 224.0, red) })
     }

@@ -46,6 +46,7 @@ mod report;
 mod room;
 mod segmenter;
 mod session;
+pub mod stage;
 mod store;
 mod stream;
 mod subscription;

@@ -128,13 +128,13 @@ fn assert_shows(canvas: &Canvas<u8>, scene: &Scene<u8>, room: &Room) {
 }
 
 #[test]
-fn colours_are_bt709_in_limited_range() {
+fn colours_are_bt601_in_limited_range() {
     for (text, y, u, v) in [
         ("#000000", 16, 128, 128),
         ("#ffffff", 235, 128, 128),
-        ("#FF0000", 63, 102, 240),
-        ("#00FF00", 173, 42, 26),
-        ("#0000FF", 32, 240, 118),
+        ("#FF0000", 81, 90, 240),
+        ("#00FF00", 145, 54, 34),
+        ("#0000FF", 41, 240, 110),
         ("#808080", 126, 128, 128),
     ] {
         assert_eq!(Yuv::from_rgb(text), Some(Yuv { y, u, v }), "{text}");

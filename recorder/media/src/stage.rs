@@ -1,0 +1,293 @@
+//! Who is shown where at which moment, and which pictures make each frame of a composite: roster, rules of content, output clock.
+//!
+//! Told in order of media time what happens; answers with [`Frame`]s, one every 1/fps second of media time. `U` is an access unit.
+
+use crate::canvas::{Content, Scene, Tile, Yuv};
+use crate::layout::{Canvas, Entry, Layout, places};
+use crate::{MediaTime, ParticipantKey, TrackKey};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// A camera that is switched off, or withdrawn, is shown this long, as the seed products do.
+const HOLD_OFF: i64 = MediaTime::PER_SECOND * 7 / 2;
+/// A camera that should send and does not is shown this long.
+const HOLD_SILENT: i64 = MediaTime::PER_SECOND * 10;
+/// A frame is made when pictures up to this much behind it are known: of two the nearer is shown. Slower pictures than 5 a second may be shown late.
+pub const LOOK_AHEAD: i64 = MediaTime::PER_SECOND / 10;
+
+/// What a job says of the picture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Composition {
+    pub layout: Layout,
+    pub canvas: Canvas,
+    /// 1 to 60.
+    pub frames_per_second: u32,
+    pub background: Yuv,
+}
+
+/// One picture of the composite.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame<U> {
+    pub at: MediaTime,
+    /// None: as the frame before.
+    pub scene: Option<Scene<TrackKey>>,
+    /// To be decoded before it is painted: of each track in decoding order; the last is shown.
+    pub units: Vec<(TrackKey, U)>,
+}
+
+/// An entry of the roster: a person, or a person's screen share.
+#[derive(Debug)]
+struct Figure {
+    participant: ParticipantKey,
+    uid: String,
+    screen: bool,
+    track: Option<TrackKey>,
+    off: bool,
+    /// Its last picture is shown until then.
+    shown_until: MediaTime,
+}
+
+#[derive(Debug)]
+struct Feed<U> {
+    waiting: VecDeque<(MediaTime, bool, U)>,
+    /// Of the picture that was taken last.
+    last: Option<MediaTime>,
+    /// What comes can be decoded: nothing was left out since the last key frame.
+    in_sync: bool,
+    /// A key frame was asked for.
+    asked: bool,
+}
+
+#[derive(Debug)]
+pub struct Stage<U> {
+    composition: Composition,
+    roster: Vec<Figure>,
+    feeds: BTreeMap<TrackKey, Feed<U>>,
+    /// Frames are made: from the first key frame on, or since [`Self::begin`].
+    begun: bool,
+    /// No frame before this.
+    from: MediaTime,
+    last: Option<Scene<TrackKey>>,
+    needs_key: BTreeSet<TrackKey>,
+}
+
+impl<U> Feed<U> {
+    fn new() -> Self {
+        Self { waiting: VecDeque::new(), last: None, in_sync: false, asked: false }
+    }
+
+    /// The units up to the picture that is nearest to `at`.
+    fn take(&mut self, at: MediaTime) -> Vec<U> {
+        let mut taken = Vec::new();
+        while let Some(&(next, ..)) = self.waiting.front() {
+            let nearer = self.last.is_some_and(|last| next.0 - at.0 < at.0 - last.0) && next.0 <= at.0 + LOOK_AHEAD;
+            if next > at && !nearer {
+                break;
+            }
+            self.last = Some(next);
+            taken.extend(self.waiting.pop_front().map(|(.., unit)| unit));
+        }
+        taken
+    }
+
+    /// What waits up to here is not shown.
+    fn leave_out(&mut self, until: MediaTime) {
+        let before = self.waiting.len();
+        self.waiting.retain(|(at, ..)| *at > until);
+        if self.waiting.len() < before {
+            self.resync();
+        }
+    }
+
+    /// What the decoder knows is of no use: it goes on with the next key frame.
+    fn resync(&mut self) {
+        while self.waiting.front().is_some_and(|(_, key, _)| !key) {
+            self.waiting.pop_front();
+        }
+        self.in_sync = !self.waiting.is_empty();
+    }
+
+    /// Whether to ask for a key frame: once, until it comes.
+    fn asks(&mut self) -> bool {
+        !self.in_sync && !std::mem::replace(&mut self.asked, true)
+    }
+}
+
+impl<U> Stage<U> {
+    pub fn new(composition: Composition) -> Self {
+        Self {
+            composition,
+            roster: Vec::new(),
+            feeds: BTreeMap::new(),
+            begun: false,
+            from: MediaTime(i64::MIN),
+            last: None,
+            needs_key: BTreeSet::new(),
+        }
+    }
+
+    /// In force from the next frame on; replaces the whole one.
+    pub fn compose(&mut self, composition: Composition) {
+        self.composition = composition;
+    }
+
+    /// Somebody publishes: who does is in the roster from the first time on. `video`: absent for sound. A share is an entry of its own.
+    pub fn published(&mut self, participant: ParticipantKey, uid: &str, screen: bool, video: Option<TrackKey>) {
+        let known = self.roster.iter_mut().find(|figure| figure.participant == participant && figure.screen == screen);
+        match known {
+            Some(figure) => {
+                if let Some(track) = video {
+                    (figure.track, figure.off) = (Some(track), false);
+                    figure.shown_until = MediaTime(i64::MIN);
+                }
+            }
+            None => self.roster.push(Figure {
+                participant,
+                uid: uid.to_owned(),
+                screen,
+                track: video,
+                off: false,
+                shown_until: MediaTime(i64::MIN),
+            }),
+        }
+        if let Some(track) = video {
+            self.feeds.entry(track).or_insert_with(Feed::new);
+        }
+    }
+
+    /// A camera is switched off (muted): its last picture holds for a while.
+    pub fn off(&mut self, at: MediaTime, track: TrackKey) {
+        for figure in self.roster.iter_mut().filter(|figure| figure.track == Some(track)) {
+            figure.off = true;
+            figure.shown_until = figure.shown_until.min(MediaTime(at.0 + HOLD_OFF));
+        }
+    }
+
+    /// And on again: shown from its next picture on.
+    pub fn on(&mut self, track: TrackKey) {
+        self.roster.iter_mut().filter(|figure| figure.track == Some(track)).for_each(|figure| figure.off = false);
+    }
+
+    /// A camera is withdrawn: as if switched off. A share is gone at once.
+    pub fn unpublished(&mut self, at: MediaTime, track: TrackKey) {
+        self.off(at, track);
+        self.roster.retain(|figure| !(figure.screen && figure.track == Some(track)));
+        self.feeds.get_mut(&track).into_iter().for_each(|feed| feed.waiting.clear());
+    }
+
+    /// Those behind move up.
+    pub fn left(&mut self, participant: ParticipantKey) {
+        self.roster.retain(|figure| figure.participant != participant);
+        self.forget_feeds();
+    }
+
+    fn forget_feeds(&mut self) {
+        let roster = &self.roster;
+        self.feeds.retain(|track, _| roster.iter().any(|figure| figure.track == Some(*track)));
+        self.needs_key.retain(|track| self.feeds.contains_key(track));
+    }
+
+    /// The next access unit of a track. Between a loss and a key frame there are none.
+    pub fn unit(&mut self, at: MediaTime, track: TrackKey, key: bool, unit: U) {
+        let Some(feed) = self.feeds.get_mut(&track) else { return };
+        if key {
+            (feed.in_sync, feed.asked) = (true, false);
+            self.needs_key.remove(&track);
+        }
+        if feed.in_sync {
+            feed.waiting.push_back((at, key, unit));
+        }
+    }
+
+    /// What this track's decoder knows is of no use: it could not decode something.
+    pub fn lost(&mut self, track: TrackKey) {
+        if let Some(feed) = self.feeds.get_mut(&track) {
+            feed.resync();
+        }
+    }
+
+    /// Tracks that are shown and of which a key frame is missing, once each.
+    pub fn take_needs_key(&mut self) -> Vec<TrackKey> {
+        std::mem::take(&mut self.needs_key).into_iter().collect()
+    }
+
+    /// There are frames from here on, whoever is to be seen: sound has begun.
+    pub fn begin(&mut self, at: MediaTime) {
+        if !self.begun {
+            self.begun = true;
+            self.from = self.from.max(at);
+        }
+    }
+
+    /// Everybody is gone: no frames until somebody comes.
+    pub fn end(&mut self) {
+        self.begun = false;
+        self.last = None;
+        self.roster.clear();
+        self.forget_feeds();
+    }
+
+    /// The frames that can be made when everything before `known` was told.
+    pub fn frames(&mut self, known: MediaTime) -> Vec<Frame<U>> {
+        let mut frames = Vec::new();
+        if !self.begun {
+            let first = self.feeds.values().filter_map(|feed| feed.waiting.front()).map(|(at, ..)| *at).min();
+            let Some(first) = first else { return frames };
+            self.begin(first);
+        }
+        loop {
+            let at = first_tick(self.from, self.composition.frames_per_second);
+            if at.0.saturating_add(LOOK_AHEAD) > known.0 {
+                return frames;
+            }
+            frames.push(self.frame(at));
+            self.from = MediaTime(at.0 + 1);
+        }
+    }
+
+    fn frame(&mut self, at: MediaTime) -> Frame<U> {
+        let places = self.places();
+        let mut units = Vec::new();
+        for (figure, place) in self.roster.iter_mut().zip(&places) {
+            let Some((track, feed)) = figure.track.and_then(|track| Some((track, self.feeds.get_mut(&track)?))) else { continue };
+            if place.is_none() {
+                feed.leave_out(at);
+                continue;
+            }
+            let taken = feed.take(at);
+            if !taken.is_empty() && !figure.off {
+                figure.shown_until = feed.last.map_or(at, |last| MediaTime(last.0 + HOLD_SILENT));
+            }
+            units.extend(taken.into_iter().map(|unit| (track, unit)));
+            if !figure.off && feed.asks() {
+                self.needs_key.insert(track);
+            }
+        }
+        let tiles = self.roster.iter().zip(places).filter_map(|(figure, place)| {
+            let source = figure.track.filter(|_| at < figure.shown_until);
+            Some(Tile { place: place?, content: source.map_or(Content::Empty, Content::Source) })
+        });
+        let (size, background) = (self.composition.canvas, self.composition.background);
+        let scene = Scene { size, background, tiles: tiles.collect() };
+        let changed = self.last.as_ref() != Some(&scene);
+        if changed {
+            self.last = Some(scene.clone());
+        }
+        Frame { at, scene: changed.then_some(scene), units }
+    }
+
+    fn places(&self) -> Vec<Option<crate::layout::Place>> {
+        let roster: Vec<Entry<'_>> = self.roster.iter().map(|figure| Entry { uid: &figure.uid, screen: figure.screen }).collect();
+        places(&roster, &self.composition.layout, self.composition.canvas)
+    }
+}
+
+/// Frame n of the clock is at n / fps seconds, rounded down to 1/90000: the first that is not before `from`.
+fn first_tick(from: MediaTime, frames_per_second: u32) -> MediaTime {
+    let rate = i64::from(frames_per_second.max(1));
+    let tick = |n: i64| (n * MediaTime::PER_SECOND).div_euclid(rate);
+    let n = (from.0.max(0) * rate).div_euclid(MediaTime::PER_SECOND);
+    MediaTime((n..).map(tick).find(|at| *at >= from.0).unwrap_or(from.0))
+}
+
+#[cfg(test)]
+mod tests;

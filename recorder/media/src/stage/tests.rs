@@ -1,0 +1,198 @@
+use super::*;
+use crate::layout::Rect;
+use proptest::prelude::*;
+
+const ANN: ParticipantKey = ParticipantKey(1);
+const BOB: ParticipantKey = ParticipantKey(2);
+const CAMERA: TrackKey = TrackKey(10);
+const OTHER: TrackKey = TrackKey(20);
+
+fn composition(frames_per_second: u32) -> Composition {
+    let background = Yuv::from_rgb("#000000").expect("a colour");
+    Composition { layout: Layout::BestFit, canvas: Canvas { width: 640, height: 360 }, frames_per_second, background }
+}
+
+fn ms(ms: i64) -> MediaTime {
+    MediaTime(ms * 90)
+}
+
+/// A stage at 10 frames a second on which Ann's camera begins at 0 and sends `per_second` numbered pictures for a second.
+fn ann(per_second: i64) -> Stage<i64> {
+    let mut stage = Stage::new(composition(10));
+    stage.published(ANN, "ann", false, Some(CAMERA));
+    (0..per_second).for_each(|n| stage.unit(MediaTime(n * 90_000 / per_second), CAMERA, n == 0, n));
+    stage
+}
+
+fn shown(frame: &Frame<i64>) -> Vec<i64> {
+    frame.units.iter().map(|(_, unit)| *unit).collect()
+}
+
+/// The last scene of these frames.
+fn scene(frames: &[Frame<i64>]) -> Scene<TrackKey> {
+    frames.iter().rev().find_map(|frame| frame.scene.clone()).expect("a scene")
+}
+
+fn contents(frames: &[Frame<i64>]) -> Vec<Content<TrackKey>> {
+    scene(frames).tiles.iter().map(|tile| tile.content).collect()
+}
+
+#[test]
+fn a_camera_of_the_same_rate_is_shown_picture_by_picture() {
+    let mut stage = ann(10);
+    let frames = stage.frames(ms(1_100));
+    assert_eq!(frames.iter().map(|frame| frame.at).collect::<Vec<_>>(), (0..=10).map(|n| ms(n * 100)).collect::<Vec<_>>());
+    assert_eq!(frames[..10].iter().map(shown).collect::<Vec<_>>(), (0..10).map(|n| vec![n]).collect::<Vec<_>>());
+    assert_eq!(frames.iter().filter(|frame| frame.scene.is_some()).count(), 1, "nothing changes");
+}
+
+#[test]
+fn of_a_faster_camera_everything_is_decoded_and_the_nearest_shown() {
+    let frames = ann(30).frames(ms(600));
+    assert_eq!(shown(&frames[0]), [0]);
+    // Pictures at 33, 67, 100 ms: the third is at the tick.
+    assert_eq!(shown(&frames[1]), [1, 2, 3]);
+}
+
+#[test]
+fn a_picture_just_behind_the_tick_is_nearer_than_one_long_before() {
+    let mut stage = Stage::new(composition(10));
+    stage.published(ANN, "ann", false, Some(CAMERA));
+    for (n, at) in [0, 120, 290, 310].into_iter().enumerate() {
+        stage.unit(ms(at), CAMERA, n == 0, n as i64);
+    }
+    let frames = stage.frames(ms(400));
+    assert_eq!(frames.iter().map(shown).collect::<Vec<_>>(), [vec![0], vec![1], vec![], vec![2]]);
+}
+
+#[test]
+fn nothing_is_decided_before_all_that_could_be_nearer_is_known() {
+    let mut stage = ann(10);
+    assert_eq!(stage.frames(ms(99)).len(), 0);
+    assert_eq!(stage.frames(ms(100)).len(), 1);
+    assert_eq!(stage.frames(ms(100)).len(), 0, "once");
+}
+
+#[test]
+fn frames_begin_with_the_first_tick_behind_the_first_key_frame_or_with_sound() {
+    let mut stage = Stage::new(composition(10));
+    stage.published(ANN, "ann", false, Some(CAMERA));
+    assert_eq!(stage.frames(ms(5_000)).len(), 0, "nobody was seen or heard");
+    stage.unit(ms(5_030), CAMERA, true, 0);
+    let frames = stage.frames(ms(5_200));
+    assert_eq!((frames[0].at, shown(&frames[0])), (ms(5_100), vec![0]));
+    let mut heard = Stage::<i64>::new(composition(10));
+    heard.published(ANN, "ann", false, None);
+    heard.begin(ms(40));
+    let frames = heard.frames(ms(200));
+    assert_eq!((frames[0].at, contents(&frames)), (ms(100), vec![Content::Empty]));
+}
+
+#[test]
+fn what_is_switched_off_holds_for_three_and_a_half_seconds_and_comes_back_with_its_next_picture() {
+    let mut stage = ann(10);
+    let before = stage.frames(ms(1_000));
+    assert_eq!(contents(&before), [Content::Source(CAMERA)]);
+    stage.off(ms(1_000), CAMERA);
+    assert!(stage.frames(ms(4_500)).iter().all(|frame| frame.scene.is_none()), "held");
+    let held = stage.frames(ms(4_700));
+    assert_eq!((held[0].at, contents(&held)), (ms(4_500), vec![Content::Empty]));
+    stage.on(CAMERA);
+    assert!(stage.frames(ms(5_200)).iter().all(|frame| frame.scene.is_none()), "its last picture is an old one");
+    stage.unit(ms(5_200), CAMERA, true, 99);
+    let back = stage.frames(ms(5_400));
+    assert_eq!((contents(&back), back.iter().flat_map(shown).collect::<Vec<_>>()), (vec![Content::Source(CAMERA)], vec![99]));
+}
+
+#[test]
+fn a_camera_that_should_send_and_does_not_is_shown_for_ten_seconds() {
+    let mut stage = ann(10);
+    let frames = stage.frames(ms(12_000));
+    let gone = frames.iter().rev().find(|frame| frame.scene.is_some()).expect("a change");
+    assert_eq!((gone.at, contents(&frames)), (ms(10_900), vec![Content::Empty]));
+}
+
+#[test]
+fn who_leaves_is_followed_up_and_a_share_is_an_entry_of_its_own() {
+    let mut stage = ann(10);
+    stage.published(BOB, "bob", false, None);
+    stage.published(ANN, "ann", true, Some(OTHER));
+    stage.unit(ms(0), OTHER, true, 50);
+    let frames = stage.frames(ms(300));
+    assert_eq!(contents(&frames), [Content::Source(CAMERA), Content::Empty, Content::Source(OTHER)]);
+    assert_eq!(scene(&frames).tiles[2].place.fit, crate::layout::Fit::Fit);
+    stage.unpublished(ms(300), OTHER);
+    stage.left(BOB);
+    let frames = stage.frames(ms(500));
+    assert_eq!(scene(&frames).tiles.len(), 1);
+    assert_eq!(scene(&frames).tiles[0].place.rect, Rect { x: 0, y: 0, width: 640, height: 360 });
+    stage.left(ANN);
+    assert!(scene(&stage.frames(ms(700))).tiles.is_empty());
+}
+
+#[test]
+fn what_has_no_place_is_not_decoded_and_asks_for_a_key_frame_when_it_gets_one() {
+    let mut stage = ann(10);
+    let region = |uid: &str| crate::layout::Region {
+        uid: Some(uid.into()),
+        rect: Rect { x: 0, y: 0, width: 64, height: 36 },
+        fit: crate::layout::Fit::Crop,
+        opacity_percent: 100,
+        z_order: 0,
+    };
+    stage.compose(Composition { layout: Layout::Custom(vec![region("bob")]), ..composition(10) });
+    let frames = stage.frames(ms(600));
+    assert!(frames.iter().all(|frame| frame.units.is_empty()) && stage.take_needs_key().is_empty());
+    stage.compose(composition(10));
+    assert!(stage.frames(ms(800)).iter().all(|frame| frame.units.is_empty()), "its key frame was left out");
+    assert_eq!((stage.take_needs_key(), stage.take_needs_key()), (vec![CAMERA], vec![]));
+    stage.unit(ms(1_000), CAMERA, true, 77);
+    assert_eq!(stage.frames(ms(1_200)).iter().flat_map(shown).collect::<Vec<_>>(), [77]);
+}
+
+#[test]
+fn a_loss_is_shown_from_the_next_key_frame_on() {
+    let mut stage = ann(10);
+    stage.unit(ms(1_000), CAMERA, true, 10);
+    stage.frames(ms(500));
+    stage.lost(CAMERA);
+    assert_eq!(stage.frames(ms(1_150)).iter().flat_map(shown).collect::<Vec<_>>(), [10]);
+    assert!(stage.take_needs_key().is_empty(), "it is there already");
+    stage.lost(CAMERA);
+    stage.frames(ms(1_300));
+    assert_eq!(stage.take_needs_key(), [CAMERA]);
+}
+
+#[test]
+fn a_new_rate_goes_on_behind_the_last_frame() {
+    let mut stage = ann(10);
+    let last = stage.frames(ms(400)).last().map(|frame| frame.at);
+    assert_eq!(last, Some(ms(300)));
+    stage.compose(composition(30));
+    let frames = stage.frames(ms(500));
+    assert_eq!(frames.iter().map(|frame| frame.at.0).collect::<Vec<_>>(), [30_000, 33_000, 36_000]);
+}
+
+proptest! {
+    /// Whatever the rates and the jitter: frames lie on the clock, none is missing, and no unit is shown twice, out of order or left out.
+    #[test]
+    fn every_unit_is_decoded_once_in_order(fps in 1u32..=60, steps in prop::collection::vec(1i64..20_000, 1..200), looks in 1i64..9_000) {
+        let mut stage = Stage::new(composition(fps));
+        stage.published(ANN, "ann", false, Some(CAMERA));
+        let mut at = 0;
+        for (n, step) in steps.iter().enumerate() {
+            stage.unit(MediaTime(at), CAMERA, n == 0, n as i64);
+            at += step;
+        }
+        let (mut frames, mut known) = (Vec::new(), 0);
+        while known < at + 200_000 {
+            known += looks;
+            frames.extend(stage.frames(MediaTime(known)));
+        }
+        let ticks: Vec<i64> = frames.iter().map(|frame| frame.at.0).collect();
+        let expected: Vec<i64> = (0..ticks.len() as i64).map(|n| n * 90_000 / i64::from(fps)).collect();
+        prop_assert_eq!(ticks, expected);
+        let units: Vec<i64> = frames.iter().flat_map(shown).collect();
+        prop_assert_eq!(units, (0..steps.len() as i64).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,226 @@
+//! The pictures of a composite: every camera decoded, turned upright, scaled into its tile, painted on one canvas, the canvas encoded as H.264.
+//! What did not change is not done again: a camera without a new picture is not scaled, a tile without one not painted.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use recorder_codec::h264::{H264Config, H264Encoder, Latency, Preset, Rate};
+use recorder_codec::scale::{Crop, Scaler};
+use recorder_codec::video::VideoDecoder;
+use recorder_codec::{CodecError, Colour, I420, Picture, Rotation};
+use recorder_media::canvas::{Canvas, Content, Fill, Pictures, Planes, Scene};
+use recorder_media::{Codec, MediaTime, TrackKey};
+
+use crate::transcode::{TranscodeError, access_unit, video_codec};
+
+/// A camera that is not shown keeps its decoder for this long.
+const KEPT_90K: i64 = 60 * MediaTime::PER_SECOND;
+
+/// One access unit of a camera.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceUnit {
+    pub codec: Codec,
+    /// Annex B for H.264, else as the codec's RTP payload format leaves it.
+    pub data: Bytes,
+    /// It can be decoded by itself.
+    pub key: bool,
+    /// Degrees clockwise by which it is to be turned.
+    pub rotation: u16,
+}
+
+/// What a canvas is encoded to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Encoding {
+    /// Nominal, 1 to 60.
+    pub frames_per_second: u32,
+    /// 1000 bit/s, on average and at most over one second.
+    pub kbps: u32,
+}
+
+/// One picture of the composite.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Composed {
+    pub key: bool,
+    /// One access unit with its delimiter.
+    pub data: Bytes,
+    /// Cameras of which something could not be decoded: nothing of them is, until a key frame.
+    pub undecodable: Vec<TrackKey>,
+}
+
+/// One thread's work; frames in order of time.
+#[derive(Debug)]
+pub struct Composer {
+    encoding: Encoding,
+    cameras: Cameras,
+    canvas: Option<Canvas<TrackKey>>,
+    encoder: Option<((u32, u32), H264Encoder)>,
+    owes_key: bool,
+}
+
+impl Composer {
+    pub fn new(encoding: Encoding) -> Self {
+        Self { encoding, cameras: Cameras::default(), canvas: None, encoder: None, owes_key: false }
+    }
+
+    /// Decodes `units`, in their order, paints what changed by them or by a new `scene`, and encodes the whole: an IDR picture if `force_key`, or if the
+    /// canvas has another size than before.
+    ///
+    /// # Errors
+    /// [`CodecError::Open`] and [`CodecError::Encode`] of the encoder: nothing that a unit could cause.
+    pub fn frame(
+        &mut self,
+        at: MediaTime,
+        scene: Option<Scene<TrackKey>>,
+        units: Vec<(TrackKey, SourceUnit)>,
+        force_key: bool,
+    ) -> Result<Option<Composed>, CodecError> {
+        let (changed, undecodable) = self.cameras.take(units, at);
+        if let Some(scene) = scene {
+            self.cameras.retain(&scene, at);
+            match &mut self.canvas {
+                Some(canvas) => canvas.set_scene(scene),
+                None => self.canvas = Some(Canvas::new(scene)),
+            }
+        }
+        self.owes_key |= force_key;
+        let Some(canvas) = &mut self.canvas else { return Ok(None) };
+        canvas.paint(&changed, &mut self.cameras);
+        let painted = canvas.planes();
+        let size = (painted.width, painted.height);
+        let encoder = match self.encoder.take().filter(|(of, _)| *of == size) {
+            Some((_, encoder)) => encoder,
+            None => H264Encoder::new(&config(size, self.encoding))?,
+        };
+        let (_, encoder) = self.encoder.insert((size, encoder));
+        let Planes { width, height, y, u, v } = painted;
+        let mut frames = Vec::with_capacity(1);
+        encoder.encode(&I420 { width, height, y, u, v }, at.0, self.owes_key, &mut frames)?;
+        let Some(frame) = frames.pop() else { return Ok(None) };
+        self.owes_key &= !frame.keyframe;
+        Ok(Some(Composed { key: frame.keyframe, data: access_unit(&frame), undecodable }))
+    }
+}
+
+fn config((width, height): (u32, u32), encoding: Encoding) -> H264Config {
+    H264Config {
+        width,
+        height,
+        frames_per_second: encoding.frames_per_second,
+        rate: Rate::Average { kbps: encoding.kbps },
+        colour: Colour::BT601,
+        preset: Preset::Veryfast,
+        latency: Latency::ZeroLatency,
+        baseline: false,
+        threads: 1,
+    }
+}
+
+#[derive(Debug, Default)]
+struct Cameras(BTreeMap<TrackKey, Camera>);
+
+/// One person's, as far as it is decoded.
+#[derive(Debug)]
+struct Camera {
+    decoder: Option<(Codec, VideoDecoder)>,
+    /// A key frame was decoded and nothing failed since.
+    decodable: bool,
+    used: MediaTime,
+    /// Upright.
+    picture: Option<Picture>,
+    scaler: Scaler,
+    /// Of this picture, for this place.
+    scaled: Option<Fill>,
+    pixels: Picture,
+}
+
+impl Cameras {
+    /// Whose picture changed, and of whom something could not be decoded.
+    fn take(&mut self, units: Vec<(TrackKey, SourceUnit)>, at: MediaTime) -> (Vec<TrackKey>, Vec<TrackKey>) {
+        let (mut changed, mut undecodable) = (Vec::new(), Vec::new());
+        for (track, unit) in units {
+            let camera = self.0.entry(track).or_insert_with(|| Camera::new(at));
+            let noted = match camera.decode(&unit, at) {
+                Ok(true) => &mut changed,
+                Ok(false) => continue,
+                Err(error) => {
+                    tracing::debug!(%error, "a picture cannot be decoded");
+                    camera.decodable = false;
+                    &mut undecodable
+                }
+            };
+            if !noted.contains(&track) {
+                noted.push(track);
+            }
+        }
+        (changed, undecodable)
+    }
+
+    /// Who is not shown any more needs no decoder; who is switched off may come back.
+    fn retain(&mut self, scene: &Scene<TrackKey>, at: MediaTime) {
+        let shown = |track: &TrackKey| scene.tiles.iter().any(|tile| tile.content == Content::Source(*track));
+        self.0.retain(|track, camera| shown(track) || at.0 - camera.used.0 <= KEPT_90K);
+    }
+}
+
+impl Camera {
+    fn new(at: MediaTime) -> Self {
+        Self {
+            decoder: None,
+            decodable: false,
+            used: at,
+            picture: None,
+            scaler: Scaler::new(),
+            scaled: None,
+            pixels: Picture::default(),
+        }
+    }
+
+    /// Whether there is another picture now.
+    fn decode(&mut self, unit: &SourceUnit, at: MediaTime) -> Result<bool, TranscodeError> {
+        if self.decoder.as_ref().is_none_or(|(of, _)| *of != unit.codec) {
+            self.decoder = Some((unit.codec, VideoDecoder::new(video_codec(unit.codec)?)?));
+            self.decodable = false;
+        }
+        if !unit.key && !self.decodable {
+            return Err(TranscodeError::Reference);
+        }
+        let mut pictures = Vec::with_capacity(1);
+        if let Some((_, decoder)) = &mut self.decoder {
+            decoder.decode(&unit.data, at.0, &mut pictures)?;
+        }
+        (self.decodable, self.used) = (true, at);
+        let Some(picture) = pictures.pop() else { return Ok(false) };
+        self.picture = Some(picture.rotated(Rotation::from_degrees(unit.rotation)));
+        self.scaled = None;
+        Ok(true)
+    }
+
+    fn scale(&mut self, fill: Fill) -> Result<(), CodecError> {
+        let Some(picture) = self.picture.as_ref().filter(|_| self.scaled != Some(fill)) else { return Ok(()) };
+        let Fill { crop, inner } = fill;
+        let crop = Crop { x: crop.x, y: crop.y, width: crop.width, height: crop.height };
+        self.scaled = None;
+        self.scaler.scale(picture, crop, (inner.width, inner.height), &mut self.pixels)?;
+        self.scaled = Some(fill);
+        Ok(())
+    }
+}
+
+impl Pictures<TrackKey> for Cameras {
+    fn size(&self, source: TrackKey) -> Option<(u32, u32)> {
+        self.0.get(&source)?.picture.as_ref().map(|picture| (picture.width, picture.height))
+    }
+
+    fn scaled(&mut self, source: TrackKey, fill: Fill) -> Option<Planes<'_>> {
+        let camera = self.0.get_mut(&source)?;
+        if let Err(error) = camera.scale(fill) {
+            tracing::warn!(%error, "a picture cannot be scaled");
+            return None;
+        }
+        let Picture { width, height, y, u, v, .. } = &camera.pixels;
+        Some(Planes { width: *width, height: *height, y, u, v })
+    }
+}
+
+#[cfg(test)]
+mod tests;
