@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use recorder_codec::h264::{H264Config, H264Encoder, Latency, Preset, Rate};
-use recorder_codec::scale::{Crop, Scaler};
+
 use recorder_codec::video::VideoDecoder;
-use recorder_codec::{CodecError, Colour, I420, Picture, Rotation};
+use recorder_codec::{CodecError, Colour, Crop, I420, Picture, Rotation, Scaler};
 use recorder_media::canvas::{Canvas, Content, Fill, Pictures, Planes, Scene};
 use recorder_media::{Codec, MediaTime, TrackKey};
 
@@ -164,15 +164,7 @@ impl Cameras {
 
 impl Camera {
     fn new(at: MediaTime) -> Self {
-        Self {
-            decoder: None,
-            decodable: false,
-            used: at,
-            picture: None,
-            scaler: Scaler::new(),
-            scaled: None,
-            pixels: Picture::default(),
-        }
+        Self { decoder: None, decodable: false, used: at, picture: None, scaler: Scaler::new(), scaled: None, pixels: Picture::default() }
     }
 
     /// Whether there is another picture now.

@@ -183,7 +183,8 @@ fn another_canvas_begins_with_a_key_frame_and_another_layout_with_none() {
 fn a_key_frame_is_made_where_it_is_ordered() {
     let mut composer = Composer::new(Encoding { frames_per_second: 10, kbps: 1000 });
     assert_eq!(composer.frame(MediaTime(0), None, vec![], true), Ok(None), "there is no canvas yet");
-    let scene = Scene { size: layout::Canvas { width: 64, height: 64 }, background: Yuv::from_rgb("#000000").expect("black"), tiles: vec![] };
+    let scene =
+        Scene { size: layout::Canvas { width: 64, height: 64 }, background: Yuv::from_rgb("#000000").expect("black"), tiles: vec![] };
     let mut keys = Vec::new();
     for n in 0..6 {
         let composed = composer.frame(MediaTime(n * 9_000), (n == 0).then(|| scene.clone()), vec![], n == 3).expect("composed");
