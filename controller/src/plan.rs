@@ -164,7 +164,7 @@ fn until_due(seen: &Observed, written: &RecordingStatus, now: Timestamp) -> Dura
     let silence = if answers { i64::MAX } else { SILENCE_SECONDS + 1 - since };
     let age = written.last_report_time.as_ref().map_or(0, |at| seconds_between(at.0, now));
     let due = silence.min(COUNTERS_SECONDS + 1 - age);
-    // Overdue: it waits for the next report, which comes within 10 s.
+    // Overdue: it waits for the next report, which comes within 15 s.
     u64::try_from(due).ok().filter(|due| *due > 0).map_or(WAKE_STARTING, Duration::from_secs)
 }
 

@@ -21,8 +21,8 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-/// How long the recorder holds a question that has no news (contracts.md: at most 10 s).
-const WAIT: Duration = Duration::from_secs(10);
+/// How long the recorder holds a question that has no news; older ones answer after 10 s. A finished segment is the news that most have most often.
+const WAIT: Duration = Duration::from_secs(15);
 /// Beyond its own wait, what the network and the recorder may take; then the question is asked again.
 const ANSWER_MARGIN: Duration = Duration::from_secs(5);
 /// Between questions to a recorder that does not answer.
@@ -145,7 +145,10 @@ impl Listener {
         let (mut version, mut heard) = (0, Instant::now());
         loop {
             let Ok(permit) = self.in_flight.acquire().await else { return };
-            let answer = fetch(self.address, version, WAIT).await;
+            // Without version it is answered at once.
+            let patience = SILENCE.saturating_sub(heard.elapsed()).max(RETRY);
+            let answer = tokio::time::timeout(patience, fetch(self.address, version, WAIT)).await;
+            let answer = answer.unwrap_or(Err(FetchError::Timeout));
             drop(permit);
             match answer {
                 Ok(report) => {

@@ -14,7 +14,7 @@ use crate::metrics::Metrics;
 use crate::report::Publisher;
 
 /// A long poll waits no longer than this.
-const WAIT_MAX_SECONDS: u64 = 10;
+const WAIT_MAX_SECONDS: u64 = 15;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Shown {

@@ -3,8 +3,8 @@
 use recording_crds::status::{Progress, RecordingStatus};
 use serde_json::{Map, Value};
 
-/// Counters alone are written this often: true as of `lastReportTime`, at most a minute old (reports come every 10 s).
-pub const COUNTERS_SECONDS: i64 = 50;
+/// Counters alone are written this often: true as of `lastReportTime`, at most a minute old (reports come every 15 s).
+pub const COUNTERS_SECONDS: i64 = 45;
 
 /// Everything but counters is written at once; counters when they are due.
 pub fn worth_writing(old: &RecordingStatus, new: &RecordingStatus) -> bool {
