@@ -2,7 +2,6 @@
 //!
 //! Cameras are made first (a gradient that moves, with grain) and lie in the folder as `camera-N.h264`; then they are composed as Best Fit on
 //! 1280x720@30 at 2 Mbit/s into `composite.h264`. Told are CPU seconds per second of media, of this thread: a busy machine does not disturb.
-//! The same files through FFmpeg: `scripts/bench-composite.py`.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
