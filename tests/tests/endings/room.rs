@@ -21,7 +21,8 @@ pub fn everybody_left(scene: &mut Scene) -> Result<Over> {
 
 /// LiveKit closes a room 20 s after the last leaver. The recorder joins it anew, and the idle time goes on.
 pub fn closed_while_idle(scene: &mut Scene) -> Result<Over> {
-    let idle = Duration::from_secs(30);
+    // LiveKit closes it 20 to 30 s after the last leaver: it looks every 10 s.
+    let idle = Duration::from_secs(45);
     let running = scene.record(&scene.manifest(&format!("idleTimeoutSeconds: {}", idle.as_secs())), &[])?;
     let zoe = scene.zoe()?;
     scene.wait_for_segments(1)?;
