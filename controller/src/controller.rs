@@ -283,6 +283,7 @@ where
         None => Api::all(client.clone()),
     }
 }
+
 /// What nobody here looks at is not kept, ten thousand times over.
 fn slim(recording: &mut Recording) {
     recording.metadata.managed_fields = None;

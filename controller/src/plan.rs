@@ -157,7 +157,7 @@ fn silent(seen: &Observed, now: Timestamp) -> bool {
     seconds_of_silence(seen, now) > SILENCE_SECONDS
 }
 
-/// Until silence would have to be stated, or counters that alone have changed: what else happens wakes us, silence too of one that answers.
+/// Until counters that alone have changed are due; what else happens wakes us. Of a recorder that answers, its listener tells when it falls silent.
 fn until_due(seen: &Observed, written: &RecordingStatus, now: Timestamp) -> Duration {
     let since = seconds_of_silence(seen, now);
     let answers = seen.heard.is_some() && since.unsigned_abs() <= HEARD_WITHIN.as_secs();

@@ -49,7 +49,7 @@ impl ReportStore {
     }
 }
 
-/// What changes all the time while everything is well.
+/// What changes all the time while everything is well: what [`crate::status::worth_writing`] does not write at once need not wake anybody.
 fn without_counters(report: &Report) -> Report {
     Report {
         version: 0,

@@ -6,12 +6,11 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use recorder_codec::h264::{H264Config, H264Encoder, Latency, Preset, Rate};
 
-use recorder_codec::video::VideoDecoder;
 use recorder_codec::{CodecError, Colour, Crop, I420, Picture, Rotation, Scaler};
 use recorder_media::canvas::{Canvas, Content, Fill, Pictures, Planes, Scene};
 use recorder_media::{Codec, MediaTime, TrackKey};
 
-use crate::transcode::{TranscodeError, access_unit, video_codec};
+use crate::transcode::{Decoding, TranscodeError, access_unit};
 
 /// A camera that is not shown keeps its decoder for this long.
 const KEPT_90K: i64 = 60 * MediaTime::PER_SECOND;
@@ -121,9 +120,7 @@ struct Cameras(BTreeMap<TrackKey, Camera>);
 /// One person's, as far as it is decoded.
 #[derive(Debug)]
 struct Camera {
-    decoder: Option<(Codec, VideoDecoder)>,
-    /// A key frame was decoded and nothing failed since.
-    decodable: bool,
+    decoding: Decoding,
     used: MediaTime,
     /// Upright.
     picture: Option<Picture>,
@@ -144,7 +141,6 @@ impl Cameras {
                 Ok(false) => continue,
                 Err(error) => {
                     tracing::debug!(%error, "a picture cannot be decoded");
-                    camera.decodable = false;
                     &mut undecodable
                 }
             };
@@ -164,24 +160,14 @@ impl Cameras {
 
 impl Camera {
     fn new(at: MediaTime) -> Self {
-        Self { decoder: None, decodable: false, used: at, picture: None, scaler: Scaler::new(), scaled: None, pixels: Picture::default() }
+        Self { decoding: Decoding::default(), used: at, picture: None, scaler: Scaler::new(), scaled: None, pixels: Picture::default() }
     }
 
     /// Whether there is another picture now.
     fn decode(&mut self, unit: &SourceUnit, at: MediaTime) -> Result<bool, TranscodeError> {
-        if self.decoder.as_ref().is_none_or(|(of, _)| *of != unit.codec) {
-            self.decoder = Some((unit.codec, VideoDecoder::new(video_codec(unit.codec)?)?));
-            self.decodable = false;
-        }
-        if !unit.key && !self.decodable {
-            return Err(TranscodeError::Reference);
-        }
-        let mut pictures = Vec::with_capacity(1);
-        if let Some((_, decoder)) = &mut self.decoder {
-            decoder.decode(&unit.data, at.0, &mut pictures)?;
-        }
-        (self.decodable, self.used) = (true, at);
-        let Some(picture) = pictures.pop() else { return Ok(false) };
+        let decoded = self.decoding.decode(unit.codec, &unit.data, unit.key, at.0)?;
+        self.used = at;
+        let Some(picture) = decoded else { return Ok(false) };
         self.picture = Some(picture.rotated(Rotation::from_degrees(unit.rotation)));
         self.scaled = None;
         Ok(true)

@@ -85,12 +85,38 @@ fn answer_all(playlist: PlaylistKey, work: &Receiver<(OpId, VideoOp)>, results: 
     }
 }
 
-/// Decoder and encoder of one playlist.
+/// The decoder of one source, and whether what comes can be decoded.
 #[derive(Debug, Default)]
-struct Chain {
+pub(crate) struct Decoding {
     decoder: Option<(Codec, VideoDecoder)>,
     /// A key frame was decoded and nothing failed since.
     decodable: bool,
+}
+
+impl Decoding {
+    /// None: the unit shows nothing. After an error nothing is decoded until `key`.
+    pub(crate) fn decode(&mut self, codec: Codec, data: &[u8], key: bool, pts: i64) -> Result<Option<Picture>, TranscodeError> {
+        let is_known = self.decoder.as_ref().is_some_and(|(of, _)| *of == codec);
+        let decodable = std::mem::take(&mut self.decodable) && is_known;
+        if !is_known {
+            self.decoder = Some((codec, VideoDecoder::new(video_codec(codec)?)?));
+        }
+        if !key && !decodable {
+            return Err(TranscodeError::Reference);
+        }
+        let mut pictures = Vec::with_capacity(1);
+        if let Some((_, decoder)) = &mut self.decoder {
+            decoder.decode(data, pts, &mut pictures)?;
+        }
+        self.decodable = true;
+        Ok(pictures.pop())
+    }
+}
+
+/// Decoder and encoder of one playlist.
+#[derive(Debug, Default)]
+struct Chain {
+    decoding: Decoding,
     encoder: Option<Encoder>,
     /// A key frame was asked for and none was made yet.
     owes_key: bool,
@@ -107,11 +133,10 @@ impl Chain {
     fn run(&mut self, work: VideoOp) -> Transcoded {
         let VideoOp::Transcode { codec, data, key, rotation, at, force_key } = work else { return Transcoded::Hidden };
         self.owes_key |= force_key;
-        let decoded = match self.decode(codec, &data, key, at.0) {
+        let decoded = match self.decoding.decode(codec, &data, key, at.0) {
             Ok(decoded) => decoded,
             Err(error) => {
                 tracing::debug!(%error, "a picture cannot be decoded");
-                self.decodable = false;
                 return Transcoded::Undecodable;
             }
         };
@@ -121,22 +146,6 @@ impl Chain {
             (self.encoder, self.owes_key) = (None, true);
             Transcoded::Undecodable
         })
-    }
-
-    fn decode(&mut self, codec: Codec, data: &[u8], key: bool, pts: i64) -> Result<Option<Picture>, TranscodeError> {
-        if self.decoder.as_ref().is_none_or(|(of, _)| *of != codec) {
-            self.decoder = Some((codec, VideoDecoder::new(video_codec(codec)?)?));
-            self.decodable = false;
-        }
-        if !key && !self.decodable {
-            return Err(TranscodeError::Reference);
-        }
-        let mut pictures = Vec::with_capacity(1);
-        if let Some((_, decoder)) = &mut self.decoder {
-            decoder.decode(data, pts, &mut pictures)?;
-        }
-        self.decodable = true;
-        Ok(pictures.pop())
     }
 
     fn encode(&mut self, picture: &Picture, pts: i64) -> Result<Transcoded, TranscodeError> {
@@ -163,7 +172,7 @@ pub(crate) fn access_unit(frame: &EncodedFrame) -> Bytes {
     unit.freeze()
 }
 
-pub(crate) fn video_codec(codec: Codec) -> Result<VideoCodec, TranscodeError> {
+fn video_codec(codec: Codec) -> Result<VideoCodec, TranscodeError> {
     match codec {
         Codec::H264 => Ok(VideoCodec::H264),
         Codec::Vp8 => Ok(VideoCodec::Vp8),

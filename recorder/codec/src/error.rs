@@ -31,6 +31,7 @@ impl CodecError {
     pub(crate) fn encode(codec: &'static str, reason: impl ToString) -> Self {
         Self::Encode { codec, reason: reason.to_string() }
     }
+
     pub(crate) fn image(reason: impl ToString) -> Self {
         Self::Image { reason: reason.to_string() }
     }

@@ -152,6 +152,8 @@ impl<U> Stage<U> {
         if let Some(track) = video {
             self.feeds.entry(track).or_insert_with(Feed::new);
         }
+        // That of a camera which this one replaces.
+        self.forget_feeds();
     }
 
     /// A camera is switched off (muted): its last picture holds for a while.
@@ -172,6 +174,7 @@ impl<U> Stage<U> {
         self.off(at, track);
         self.roster.retain(|figure| !(figure.screen && figure.track == Some(track)));
         self.feeds.get_mut(&track).into_iter().for_each(|feed| feed.waiting.clear());
+        self.forget_feeds();
     }
 
     /// Those behind move up.

@@ -1,4 +1,4 @@
-use recorder_codec::video::VideoCodec;
+use recorder_codec::video::{VideoCodec, VideoDecoder};
 use recorder_media::ParticipantKey;
 use recorder_media::canvas::Yuv;
 use recorder_media::layout::{self, Layout};

@@ -24,7 +24,7 @@ const NAMESPACE: &str = "scale";
 /// Requests at once while the world is made.
 const AT_ONCE: usize = 32;
 const MADE: Duration = Duration::from_secs(600);
-/// Whoever has just started hears everybody anew; and how long idling is measured: counters are written every 50 s.
+/// Whoever has just started hears everybody anew; and how long idling is measured: counters are written every 45 s.
 const IDLE: Duration = Duration::from_secs(60);
 /// Looked at one after the other; the 99th of a hundred is the second worst.
 const SAMPLES: usize = 100;

@@ -122,6 +122,7 @@ fn who_leaves_is_followed_up_and_a_share_is_an_entry_of_its_own() {
     assert_eq!(contents(&frames), [Content::Source(CAMERA), Content::Empty, Content::Source(OTHER)]);
     assert_eq!(scene(&frames).tiles[2].place.fit, crate::layout::Fit::Fit);
     stage.unpublished(ms(300), OTHER);
+    assert_eq!(stage.feeds.keys().collect::<Vec<_>>(), [&CAMERA]);
     stage.left(BOB);
     let frames = stage.frames(ms(500));
     assert_eq!(scene(&frames).tiles.len(), 1);
