@@ -21,6 +21,8 @@ const HOLD_SILENT: i64 = SECOND * 10;
 pub(crate) const PICTURE_SOON: i64 = SECOND;
 /// Pictures that are decoded in another order than they are shown in may come this much behind the sound: an interval of slow video.
 const BEHIND_SOUND: i64 = SECOND / 20;
+/// Clocks that have learned from a journal alone tell another time than those of the process that kept it; not by more than a frame of slow video.
+const CLOCKS_DIFFER: i64 = SECOND / 10;
 /// One black picture per second.
 const FILLER_INTERVAL: i64 = SECOND;
 
@@ -75,8 +77,10 @@ pub(crate) struct Stream {
     key_at: MediaTime,
     /// The newest picture of the segments that an earlier process finished, until newer ones come ...
     seam_picture: Option<UnitMark>,
-    /// ... and the end of their sound.
+    /// ... the end of their sound ...
     seam_sound: Option<MediaTime>,
+    /// ... and their own.
+    seam_end: Option<MediaTime>,
     segments: Segmenter,
 }
 
@@ -103,6 +107,7 @@ impl Stream {
             key_at: MediaTime(0),
             seam_picture: beginning.continuation.seam.and_then(|seam| seam.picture),
             seam_sound: beginning.continuation.seam.and_then(|seam| seam.sound),
+            seam_end: beginning.continuation.seam.filter(|seam| seam.continuous).map(|seam| seam.end),
             segments: Segmenter::new(beginning),
         }
     }
@@ -231,7 +236,8 @@ impl Stream {
         let Picture { key, order, rotation, data, .. } = picture;
         let fresh = self.showing != Showing::Camera(format);
         self.showing = Showing::Camera(format);
-        let at = self.next_time(at);
+        let at = self.next_time(self.joined(at));
+        self.seam_end = None;
         let &Origin { track, codec, transcode, .. } = origin;
         let of = self.provenance(origin, false);
         if transcode {
@@ -243,6 +249,11 @@ impl Stream {
             self.pictures.retire();
             self.pictures.push(at, Ready::Picture { order, key, format, data, of: Some(of) });
         }
+    }
+
+    /// The first picture behind finished segments stands where they end: playlists say how long they are.
+    fn joined(&self, at: MediaTime) -> MediaTime {
+        self.seam_end.filter(|end| (at.0 - end.0).abs() <= CLOCKS_DIFFER).unwrap_or(at)
     }
 
     /// Output timestamps strictly increase, and nothing comes behind what is written already, whatever the clocks did.

@@ -267,6 +267,28 @@ fn what_is_transcoded_again_keeps_its_order_where_a_clock_was_set_back() {
     assert!(pictures.len() >= 470, "{} of 475", pictures.len());
 }
 
+/// Clocks that learn from the journal alone put the same picture a little elsewhere; what the playlist says of the segment before it stands.
+#[test]
+fn a_segment_is_as_long_as_was_said_before_a_death() {
+    for (lived_ms, seed) in [(7_130, 1), (9_999, 2), (12_020, 3), (16_660, 4), (31_415, 5), (33_000, 6)] {
+        let mut world = World::new(Room::new(config()).journalled());
+        world.network = Network { jitter_us: 25_000, rng: Lcg(seed), ..Network::clean() };
+        join_with(&mut world, (1, 2), |camera| Publisher { reports: Reports::livekit(12_000, 5_000_000, seed), ..camera });
+        world.run_ms(lived_ms);
+        let mut world = kill(world, 2_500_000);
+        join(&mut world, (3, 4), 0);
+        world.run_ms(9_000);
+        stop(&mut world);
+        let pictures = read(&world.room.data(0)).pictures();
+        let first = |segment: usize| pictures.iter().find(|picture| picture.3 == segment).map(|picture| picture.0);
+        let ledger = world.room.session.manifest().ledger.kept();
+        for (n, pair) in ledger.windows(2).enumerate().filter(|(n, pair)| *n > 0 && pair.iter().all(|entry| !entry.discontinuity)) {
+            let decoded = first(n + 1).zip(first(n)).map(|(next, this)| next - this);
+            assert_eq!(decoded, Some(pair[0].duration90k), "segment {n}, died after {lived_ms} ms");
+        }
+    }
+}
+
 #[test]
 fn pictures_that_are_out_of_order_survive_a_death_too() {
     for lived_ms in [3_300, 7_130, 12_020, 31_415] {
