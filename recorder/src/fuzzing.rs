@@ -53,6 +53,7 @@ fn go_on(manifest: Manifest) {
         stem: "0f8c_demo".into(),
         attempt: 2,
         media: MediaKinds::AudioVideo,
+        mode: recorder_media::Mode::Individual,
         subscription: recorder_media::Subscription::default(),
         segment_seconds: 6,
         idle_timeout_seconds: 30,

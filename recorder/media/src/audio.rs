@@ -111,6 +111,8 @@ pub(crate) struct AudioChain {
     compensation: Option<Compensation>,
     /// The next sound is the first behind a [`Self::join`].
     joins: bool,
+    /// It gives the encoder the mix of a composite's voices; nothing that is mixed is silence.
+    mixes: bool,
     /// Operations that the driver has not answered yet.
     pub(crate) unanswered: u32,
     ops: Vec<AudioOp>,
@@ -122,6 +124,20 @@ pub(crate) struct AudioChain {
 }
 
 impl AudioChain {
+    pub(crate) fn of_composite() -> Self {
+        Self { mixes: true, ..Self::default() }
+    }
+
+    /// Among its operations; no sound of its own.
+    pub(crate) fn order(&mut self, op: AudioOp) {
+        self.ops.push(op);
+    }
+
+    /// The place of a moment of this stay among all samples.
+    pub(crate) fn place_of(&self, at: MediaTime) -> i64 {
+        self.stays.back().map_or(0, |stay| stay.sample + samples(at.0 - stay.start.0))
+    }
+
     pub(crate) fn begin(&mut self, start: MediaTime) {
         assert!(self.stays.back().is_none_or(|s| s.end.is_some()), "a stay ends before the next begins");
         self.stays.push_back(Stay { sample: self.fed, start, end: None });
@@ -139,7 +155,7 @@ impl AudioChain {
     }
 
     /// Media time up to which sound was fed.
-    fn cursor(&self) -> Option<MediaTime> {
+    pub(crate) fn cursor(&self) -> Option<MediaTime> {
         let stay = self.stays.back().filter(|s| s.end.is_none())?;
         Some(MediaTime(stay.start.0 + media(self.fed - stay.sample)))
     }
@@ -169,7 +185,9 @@ impl AudioChain {
         let mut left = count;
         while left > 0 {
             let part = left.min(COMPENSATION_OVER);
-            self.feed(AudioOp::Silence { samples: part as u32 }, part);
+            let samples = part as u32;
+            let op = if self.mixes { AudioOp::Mix { samples } } else { AudioOp::Silence { samples } };
+            self.feed(op, part);
             left -= part;
         }
     }

@@ -5,11 +5,12 @@
 mod surface;
 
 use crate::layout::{self, Empty, Fit, Place, Rect};
+use serde::{Deserialize, Serialize};
 use surface::{Surface, area, contains, intersection};
 
 /// A colour in BT.601, limited range, as the canvas is tagged: what cameras send over WebRTC is (VP8 always, RFC 6386 section 9.2; libwebrtc converts
 /// with it), and so is a JPEG.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Yuv {
     pub y: u8,
     pub u: u8,

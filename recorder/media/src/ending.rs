@@ -1,6 +1,7 @@
 //! When and how a recording ends: the last media, the last objects, the outcome.
 
-use crate::{MediaTime, Order, Outcome, Output, Session, StopReason, Tick};
+use crate::stream::Stream;
+use crate::{MediaTime, Mode, Order, Outcome, Output, Session, StopReason, Tick};
 
 /// After the drain time-out playlists and manifest have this long for their last state.
 const LAST_PUTS_US: u64 = 10_000_000;
@@ -44,6 +45,7 @@ impl Session {
                 self.set_max_duration(now, max_duration_seconds);
             }
             Order::Subscription(subscription) => self.subscribe(now, subscription),
+            Order::Compose(composition) => self.compose(now, composition),
         }
     }
 
@@ -213,8 +215,13 @@ impl Session {
         }
         let (stamp, at_once) = (ending.stamp, ending.at_once);
         let reached = |lane: &crate::lane::Lane| {
-            let person = self.people.get(&lane.participant);
-            person.is_none_or(|p| p.horizon.is_some_and(|h| h >= stamp))
+            let horizon = match (&self.config.mode, lane.participant.and_then(|participant| self.people.get(&participant))) {
+                (Mode::Composite(_), _) => lane.horizon,
+                (Mode::Individual, Some(person)) => person.horizon,
+                // Of an earlier process; nobody has come back to it.
+                (Mode::Individual, None) => return true,
+            };
+            horizon.is_some_and(|horizon| horizon >= stamp)
         };
         let waits = self.lanes.values().filter(|l| l.stream.is_some() || l.has_work(&self.tracks));
         if self.time.is_some() && !at_once && !waits.into_iter().all(reached) {
@@ -232,9 +239,9 @@ impl Session {
         self.close_gap(stamp, "spool");
         let keys: Vec<_> = self.lanes.keys().copied().collect();
         for key in keys {
-            if let Some(stream) = self.lanes.get_mut(&key).and_then(|l| l.stream.as_mut()) {
-                stream.end(stamp);
-                stream.finish();
+            if let Some(lane) = self.lanes.get_mut(&key) {
+                lane.end(stamp);
+                lane.stream.iter_mut().for_each(Stream::finish);
             }
             self.drain_effects(key);
         }

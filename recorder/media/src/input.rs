@@ -1,5 +1,6 @@
 //! What the driver tells a session.
 
+use crate::stage::Composition;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -65,6 +66,7 @@ pub struct Config {
     /// This attempt's number, 1-based; rises with every new pod (the epoch of fencing).
     pub attempt: u32,
     pub media: MediaKinds,
+    pub mode: Mode,
     /// Until [`Order::Subscription`] says otherwise.
     pub subscription: Subscription,
     /// 2..=60
@@ -80,6 +82,15 @@ pub struct Config {
     pub report_quality: ReportQuality,
     /// What an earlier process or attempt of this recording left (spool or storage); None at the first start.
     pub resume: Option<Resume>,
+}
+
+/// What comes of a room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// A playlist for each person.
+    Individual,
+    /// One picture and one sound of everybody; until [`Order::Compose`] says otherwise.
+    Composite(Composition),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,6 +177,20 @@ pub enum Transcoded {
     Hidden,
     /// It cannot be decoded, or refers to one that could not.
     Undecodable,
+    /// A frame of a composite; None: nothing was asked for but to decode, or the encoder failed.
+    Composed {
+        picture: Option<ComposedPicture>,
+        /// Tracks of which something could not be decoded: nothing of them is, until a key frame.
+        undecodable: Vec<TrackKey>,
+    },
+}
+
+/// As [`Transcoded::Picture`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ComposedPicture {
+    pub key: bool,
+    pub size: (u32, u32),
+    pub data: Bytes,
 }
 
 /// A finished segment file: its facts, computed by whoever wrote it.
@@ -190,6 +215,8 @@ pub enum Order {
     },
     /// Replaces [`Config::subscription`].
     Subscription(Subscription),
+    /// Replaces the whole one of [`Config::mode`], from the next frame on; not for [`Mode::Individual`].
+    Compose(Composition),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

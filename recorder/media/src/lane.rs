@@ -2,11 +2,14 @@
 
 use crate::audio::{self, Sound};
 use crate::clock::ParticipantClock;
+use crate::composite::Composite;
+use crate::room::Person;
 use crate::segmenter::Beginning;
+use crate::stage::Composition;
 use crate::stream::{Origin, PICTURE_SOON, Stream};
 use crate::track::Track;
 use crate::video::VideoEvent;
-use crate::{Manifest, MediaTime, ParticipantKey, Tick, TrackKey, UnitMark};
+use crate::{Manifest, MediaTime, OpId, ParticipantKey, Source, Tick, TrackKey, Transcoded, UnitMark};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Ticks <-> media time.
@@ -27,8 +30,10 @@ impl MediaClock {
 }
 
 /// Roster events take effect at the media time of their arrival.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum LaneEvent {
+    /// Of a composite: its publisher is to be seen or heard, from now on.
+    Enters(TrackKey),
     Wanted(TrackKey),
     Unwanted(TrackKey),
     Unpublished(TrackKey),
@@ -39,13 +44,19 @@ pub(crate) enum LaneEvent {
     },
     /// Taken again.
     Subscribed(TrackKey),
+    /// Of a composite.
+    Left(ParticipantKey),
+    Compose(Composition),
     /// Media is not accepted: the stay ends.
     Pause,
 }
 
 #[derive(Debug)]
 pub(crate) struct Lane {
-    pub participant: ParticipantKey,
+    /// None: not known yet, or everybody's.
+    pub participant: Option<ParticipantKey>,
+    /// Media up to here has left the lines.
+    pub horizon: Option<MediaTime>,
     /// Index of its record in the manifest; None until the first media.
     pub record: Option<usize>,
     /// Something has left the lines for it.
@@ -55,7 +66,10 @@ pub(crate) struct Lane {
     pub tracks: Vec<TrackKey>,
     pub events: VecDeque<(MediaTime, LaneEvent)>,
     pub stream: Option<Stream>,
-    last_sound: Option<TrackKey>,
+    /// Everybody is in it.
+    composite: Option<Composite>,
+    /// Whose microphone, or whose share, was heard last.
+    last_sound: BTreeMap<(ParticipantKey, Source), TrackKey>,
     /// Cameras that are published and not muted.
     wanted: Option<TrackKey>,
 }
@@ -63,24 +77,47 @@ pub(crate) struct Lane {
 /// What a lane needs of its session while it is pumped.
 pub(crate) struct Surroundings<'a> {
     pub tracks: &'a mut BTreeMap<TrackKey, Track>,
-    pub clock: &'a ParticipantClock,
+    pub people: &'a BTreeMap<ParticipantKey, Person>,
     pub time: MediaClock,
     pub manifest: &'a mut Manifest,
 }
 
+impl Surroundings<'_> {
+    /// When the next packet in line of a track stands, in microseconds of the tick.
+    fn head_time(&mut self, key: TrackKey) -> Option<i64> {
+        let track = self.tracks.get_mut(&key)?;
+        track.head_time(clock_of(self.people, track)?)
+    }
+
+    /// Of an RTP time of the SSRC that is leaving the line.
+    fn time_of(&self, track: &Track, rtp: i64) -> Option<MediaTime> {
+        track.time_of(rtp, clock_of(self.people, track)?).map(|us| self.time.media(us))
+    }
+}
+
+pub(crate) fn clock_of<'a>(people: &'a BTreeMap<ParticipantKey, Person>, track: &Track) -> Option<&'a ParticipantClock> {
+    people.get(&track.participant).map(|person| &person.clock)
+}
+
 impl Lane {
-    pub(crate) fn new(participant: ParticipantKey, base: String) -> Self {
+    pub(crate) fn new(participant: Option<ParticipantKey>, base: String) -> Self {
         Self {
             participant,
+            horizon: None,
             record: None,
             written: false,
             base,
             tracks: Vec::new(),
             events: VecDeque::new(),
             stream: None,
-            last_sound: None,
+            composite: None,
+            last_sound: BTreeMap::new(),
             wanted: None,
         }
+    }
+
+    pub(crate) fn of_everybody(composition: Composition, base: String) -> Self {
+        Self { composite: Some(Composite::new(composition)), ..Self::new(None, base) }
     }
 
     pub(crate) fn start(&mut self, beginning: Beginning) {
@@ -97,16 +134,35 @@ impl Lane {
     /// Moves everything up to `horizon` from the lines into the stream.
     pub(crate) fn pump(&mut self, around: &mut Surroundings, horizon: MediaTime) {
         loop {
-            let event = self.events.front().copied().filter(|(at, _)| *at <= horizon);
-            let bound = event.map_or(horizon, |(at, _)| at);
+            let next = self.events.front().map(|(at, _)| *at).filter(|at| *at <= horizon);
+            let bound = next.unwrap_or(horizon);
             self.deliver(around, bound);
             let frontier = self.video_frontier(around, bound);
-            if let Some(stream) = &mut self.stream {
-                stream.advance(bound, frontier);
+            match (&mut self.stream, &mut self.composite) {
+                (Some(stream), Some(composite)) => composite.advance(stream, bound, frontier),
+                (Some(stream), None) => stream.advance(bound, frontier),
+                (None, _) => {}
             }
-            let Some((at, event)) = event else { break };
-            self.events.pop_front();
+            let Some((at, event)) = self.events.pop_front_if(|(at, _)| *at <= horizon) else { break };
             self.apply(around, at, event);
+        }
+        self.horizon = Some(horizon);
+    }
+
+    /// The stay ends.
+    pub(crate) fn end(&mut self, at: MediaTime) {
+        match (&mut self.stream, &mut self.composite) {
+            (Some(stream), Some(composite)) => composite.end(stream, at),
+            (Some(stream), None) => stream.end(at),
+            (None, _) => {}
+        }
+    }
+
+    /// The transcoder's answer.
+    pub(crate) fn transcoded(&mut self, op: OpId, result: Transcoded) {
+        let Some(stream) = &mut self.stream else { return };
+        for track in stream.transcoded(op, result) {
+            self.composite.iter_mut().for_each(|composite| composite.stuck(track));
         }
     }
 
@@ -121,10 +177,9 @@ impl Lane {
         loop {
             let mut first: Option<(MediaTime, i64, TrackKey)> = None;
             for key in &self.tracks {
-                let Some(track) = around.tracks.get_mut(key) else { continue };
-                let Some(us) = track.head_time(around.clock) else { continue };
+                let Some(us) = around.head_time(*key) else { continue };
                 let at = around.time.media(us);
-                let due = at <= bound || track.is_over_full();
+                let due = at <= bound || around.tracks.get(key).is_some_and(Track::is_over_full);
                 if due && first.is_none_or(|(earliest, ..)| at < earliest) {
                     first = Some((at, us, *key));
                 }
@@ -153,10 +208,12 @@ impl Lane {
     /// A camera's picture is in the line, not more than a second behind `at`.
     fn picture_soon(&self, around: &mut Surroundings, at: MediaTime) -> bool {
         self.tracks.iter().any(|key| {
-            let video = around.tracks.get_mut(key).filter(|t| t.is_video());
-            let head =
-                video.and_then(|t| t.head_time(around.clock).or_else(|| t.video.open().and_then(|rtp| t.time_of(rtp, around.clock))));
-            head.is_some_and(|us| around.time.media(us).0 - at.0 < PICTURE_SOON)
+            if !around.tracks.get(key).is_some_and(Track::is_video) {
+                return false;
+            }
+            let head = around.head_time(*key).map(|us| around.time.media(us));
+            let open = || around.tracks.get(key).and_then(|t| around.time_of(t, t.video.open()?));
+            head.or_else(open).is_some_and(|head| head.0 - at.0 < PICTURE_SOON)
         })
     }
 
@@ -164,50 +221,72 @@ impl Lane {
         // Of two microphones of one person the one published last is heard, a change of device: from its first sound on, and not from its
         // publication, which is known while the other's last seconds are still in the line.
         let place = |key: TrackKey| self.tracks.iter().position(|k| *k == key);
-        let superseded = self.last_sound.is_some_and(|last| place(last) > place(key));
         let (Some(track), Some(stream)) = (around.tracks.get(&key), &mut self.stream) else { return };
+        let whose = (track.participant, track.source);
+        let superseded = self.last_sound.get(&whose).is_some_and(|last| place(*last) > place(key));
         let record = &mut around.manifest.tracks[track.record];
         record.receives(1, unit, track.replayed);
         if superseded {
             return;
         }
-        sound.fresh |= self.last_sound.replace(key) != Some(key);
-        if stream.sound(&sound, soon) {
+        let last = self.last_sound.insert(whose, key);
+        sound.fresh |= last != Some(key);
+        let used = match &mut self.composite {
+            Some(composite) => {
+                // Its voice begins where the other's ended.
+                last.filter(|last| *last != key).into_iter().for_each(|last| composite.silence(last));
+                composite.sound(stream, key, &sound, soon)
+            }
+            None => stream.sound(&sound, soon),
+        };
+        if used {
             record.writes(unit, track.replayed);
         }
     }
 
     fn picture(&mut self, around: &mut Surroundings, key: TrackKey, event: VideoEvent) {
-        let (Some(track), Some(stream)) = (around.tracks.get_mut(&key), &mut self.stream) else { return };
         let rtp = match &event {
             VideoEvent::Picture(p) => p.rtp,
             VideoEvent::Unusable { rtp } | VideoEvent::Blank { rtp } => *rtp,
         };
-        let Some(at) = track.time_of(rtp, around.clock).map(|us| around.time.media(us)) else { return };
+        let Some(at) = around.tracks.get(&key).and_then(|track| around.time_of(track, rtp)) else { return };
+        let (Some(track), Some(stream)) = (around.tracks.get_mut(&key), &mut self.stream) else { return };
         let record = &mut around.manifest.tracks[track.record];
         let unit = UnitMark { ssrc: track.ssrc(), rtp: rtp as u32, at };
         record.receives(track.video.take_received(), unit, track.replayed);
         match event {
             VideoEvent::Picture(picture) => {
                 if std::mem::take(&mut track.blank) {
-                    stream.camera(at, !track.muted);
+                    match &mut self.composite {
+                        Some(composite) => composite.camera(at, key, !track.muted),
+                        None => stream.camera(at, !track.muted),
+                    }
                 }
                 record.saw(at, picture.size);
                 let reason = track.transcodes(picture.key, picture.rotation);
                 record.transcoded = record.transcoded.or(reason);
                 let Track { record, codec, replayed, .. } = *track;
                 let origin = Origin { track: key, record, unit, codec, transcode: reason.is_some(), replayed };
-                stream.picture(at, picture, &origin);
+                match &mut self.composite {
+                    Some(composite) => composite.picture(at, picture, &origin),
+                    None => stream.picture(at, picture, &origin),
+                }
             }
             VideoEvent::Unusable { .. } => {
-                stream.lost();
+                match &mut self.composite {
+                    Some(composite) => composite.lost(key),
+                    None => stream.lost(),
+                }
                 if !track.video.in_sync {
                     track.need_key();
                 }
             }
             VideoEvent::Blank { .. } => {
                 if !std::mem::replace(&mut track.blank, true) {
-                    stream.camera(at, false);
+                    match &mut self.composite {
+                        Some(composite) => composite.camera(at, key, false),
+                        None => stream.camera(at, false),
+                    }
                 }
             }
         }
@@ -217,7 +296,7 @@ impl Lane {
     fn video_frontier(&self, around: &Surroundings, bound: MediaTime) -> MediaTime {
         let cameras = self.tracks.iter().filter_map(|key| around.tracks.get(key).filter(|t| t.is_video()));
         let frontiers = cameras.map(|track| {
-            let open = track.video.open().and_then(|rtp| track.time_of(rtp, around.clock)).map(|us| around.time.media(us));
+            let open = track.video.open().and_then(|rtp| around.time_of(track, rtp));
             MediaTime(open.unwrap_or(bound).min(bound).0 - track.video.reordering())
         });
         frontiers.fold(bound, MediaTime::min)
@@ -230,6 +309,65 @@ impl Lane {
     }
 
     fn apply(&mut self, around: &mut Surroundings, at: MediaTime, event: LaneEvent) {
+        match self.composite.take() {
+            Some(mut composite) => {
+                self.apply_to_all(&mut composite, around, at, event);
+                self.composite = Some(composite);
+            }
+            None => self.apply_to_one(around, at, event),
+        }
+    }
+
+    fn apply_to_all(&mut self, composite: &mut Composite, around: &mut Surroundings, at: MediaTime, event: LaneEvent) {
+        let ends = match event {
+            LaneEvent::Enters(key) => {
+                let Some(track) = around.tracks.get(&key) else { return };
+                let Some(person) = around.people.get(&track.participant) else { return };
+                composite.enters(at, (track.participant, &person.identity), track.source, key);
+                false
+            }
+            LaneEvent::Wanted(key) | LaneEvent::Unwanted(key) => {
+                composite.camera(at, key, matches!(event, LaneEvent::Wanted(_)));
+                false
+            }
+            LaneEvent::Unpublished(key) => {
+                around.tracks.remove(&key);
+                self.tracks.retain(|k| *k != key);
+                composite.withdrawn(at, key);
+                false
+            }
+            LaneEvent::Unsubscribed { track: key, subscription } => {
+                let Some(track) = around.tracks.get_mut(&key) else { return };
+                track.forget(subscription);
+                let participant = track.participant;
+                self.tracks.retain(|k| *k != key);
+                composite.withdrawn(at, key);
+                let is_theirs = |key: &TrackKey| around.tracks.get(key).is_some_and(|track| track.participant == participant);
+                if !self.tracks.iter().any(is_theirs) {
+                    composite.left(participant);
+                }
+                composite.is_empty()
+            }
+            LaneEvent::Subscribed(key) => {
+                self.tracks.push(key);
+                false
+            }
+            LaneEvent::Left(participant) => {
+                composite.left(participant);
+                composite.is_empty()
+            }
+            LaneEvent::Compose(composition) => {
+                composite.compose(composition);
+                false
+            }
+            LaneEvent::Pause => true,
+        };
+        if let (true, Some(stream)) = (ends, &mut self.stream) {
+            composite.end(stream, at);
+        }
+    }
+
+    fn apply_to_one(&mut self, around: &mut Surroundings, at: MediaTime, event: LaneEvent) {
         let is_camera = |key: &TrackKey| around.tracks.get(key).is_some_and(|t| t.is_video());
         let wanted = match event {
             LaneEvent::Wanted(key) if is_camera(&key) => Some(key),
@@ -269,6 +407,8 @@ impl Lane {
             }
             LaneEvent::Pause => true,
             LaneEvent::Wanted(_) | LaneEvent::Unwanted(_) => false,
+            // Of a composite.
+            LaneEvent::Enters(_) | LaneEvent::Left(_) | LaneEvent::Compose(_) => false,
         };
         if let (true, Some(stream)) = (gone, &mut self.stream) {
             stream.end(at);

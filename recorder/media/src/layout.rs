@@ -6,6 +6,8 @@
 //! * Floating: small places are as high as wide in fractions of the canvas (the sample computes a square).
 //! * Vertical, 10 to 17 people: the outer column is filled first (the sample begins with the inner one).
 
+use serde::{Deserialize, Serialize};
+
 /// More people are not shown.
 pub const PLACES_MAX: usize = 17;
 
@@ -17,14 +19,14 @@ const FLOATING_GAP: f64 = 0.012;
 const FLOATING_COLUMNS: usize = 4;
 
 /// Of the canvas, in pixels; both even.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Canvas {
     pub width: u32,
     pub height: u32,
 }
 
 /// In pixels of the canvas from its upper left corner; all even, because a chroma sample covers two by two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rect {
     pub x: u32,
     pub y: u32,
@@ -33,7 +35,7 @@ pub struct Rect {
 }
 
 /// How a picture of another shape fills its place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Fit {
     /// Whole place, from the centre of the picture.
     Crop,
@@ -76,7 +78,7 @@ impl Entry<'_> {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Layout {
     Floating,
     BestFit,
@@ -87,7 +89,7 @@ pub enum Layout {
     Custom(Vec<Region>),
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Region {
     /// Absent: whoever joined first of those that no region names.
     pub uid: Option<String>,

@@ -21,6 +21,7 @@ mod av1;
 mod bits;
 pub mod canvas;
 mod clock;
+mod composite;
 mod decode_times;
 mod delay_line;
 mod depacketizer;

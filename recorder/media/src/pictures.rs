@@ -1,7 +1,8 @@
 //! A playlist's pictures on their way to the segmenter, in order of time: some are ready, some the driver transcodes meanwhile.
 
+use crate::canvas::Scene;
 use crate::decode_times::Order;
-use crate::{Codec, GapReason, MediaTime, OpId, TrackKey, Transcoded, UnitMark, VideoOp};
+use crate::{Codec, ComposedPicture, Encoding, GapReason, MediaTime, OpId, SourceUnit, TrackKey, Transcoded, UnitMark, VideoOp};
 use bytes::Bytes;
 use std::collections::VecDeque;
 
@@ -26,6 +27,8 @@ pub(crate) enum Format {
     Passed((u32, u32)),
     /// From our encoder; codecs differ in colour, too.
     Transcoded(Codec, (u32, u32)),
+    /// A canvas of this size.
+    Composed((u32, u32)),
 }
 
 /// A publisher's access unit.
@@ -38,8 +41,21 @@ pub(crate) struct Provenance {
     pub key_at: MediaTime,
     /// Its track was replayed: it may be counted already.
     pub replayed: bool,
-    /// In a finished segment of an earlier process already: decoded for the sake of what follows.
-    pub again: bool,
+}
+
+/// What has to be there to write a picture again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Needs {
+    /// Everything that came since: its key frame.
+    pub from: MediaTime,
+    /// The one unit that it is; None: a composite's.
+    pub unit: Option<UnitMark>,
+}
+
+impl From<&Provenance> for Needs {
+    fn from(of: &Provenance) -> Self {
+        Self { from: of.key_at, unit: Some(of.unit) }
+    }
 }
 
 #[derive(Debug)]
@@ -50,10 +66,19 @@ pub(crate) enum Ready {
         format: Format,
         data: Bytes,
         /// None: filler.
-        of: Option<Provenance>,
+        needs: Option<Needs>,
+        /// What it shows for the first time.
+        of: Vec<Provenance>,
+        /// In a finished segment of an earlier process already: decoded for the sake of what follows.
+        again: bool,
     },
     /// Shows nothing, but is in the recording all the same.
-    Hidden(Provenance),
+    Hidden {
+        of: Provenance,
+        again: bool,
+    },
+    /// A composite's frame that is in the recording.
+    Known(MediaTime),
     Missing(GapReason),
     End,
 }
@@ -67,14 +92,36 @@ pub(crate) struct Source {
     pub key: bool,
     pub rotation: u16,
     pub force_key: bool,
+    /// As [`Ready::Picture`].
+    pub again: bool,
     pub data: Bytes,
+}
+
+/// A frame of a composite, likewise.
+#[derive(Debug, Default)]
+pub(crate) struct Composing {
+    pub units: Vec<(TrackKey, SourceUnit)>,
+    pub scene: Option<Scene<TrackKey>>,
+    /// None: it is in the recording already.
+    pub encoding: Option<Encoding>,
+    pub force_key: bool,
+    pub of: Vec<Provenance>,
+    pub needs_from: MediaTime,
 }
 
 #[derive(Debug)]
 enum Unit {
     Ready(Ready),
     Waiting(Source),
-    UnderWay { op: OpId, track: TrackKey, of: Provenance, codec: Codec },
+    WaitingFrame(Box<Composing>),
+    UnderWay { op: OpId, track: TrackKey, of: Provenance, codec: Codec, again: bool },
+    FrameUnderWay { op: OpId, of: Vec<Provenance>, needs_from: MediaTime, again: bool },
+}
+
+impl Unit {
+    fn is_under_way(&self, answered: OpId) -> bool {
+        matches!(self, Self::UnderWay { op, .. } | Self::FrameUnderWay { op, .. } if *op == answered)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +160,12 @@ impl Pictures {
         self.units.push_back((at, Unit::Waiting(source)));
     }
 
+    pub(crate) fn compose(&mut self, at: MediaTime, frame: Composing) {
+        self.waiting_bytes += bytes_of(&frame.units);
+        self.retired = false;
+        self.units.push_back((at, Unit::WaitingFrame(Box::new(frame))));
+    }
+
     /// Nothing is to be transcoded for now.
     pub(crate) fn retire(&mut self) {
         self.retired = true;
@@ -133,12 +186,14 @@ impl Pictures {
 
     /// The key frame that the oldest unit needs.
     pub(crate) fn oldest(&self) -> Option<MediaTime> {
-        let of = |unit: &Unit| match unit {
-            Unit::Ready(Ready::Picture { of, .. }) => *of,
-            Unit::Ready(Ready::Hidden(of)) | Unit::Waiting(Source { of, .. }) | Unit::UnderWay { of, .. } => Some(*of),
-            Unit::Ready(_) => None,
+        let needed_from = |unit: &Unit| match unit {
+            Unit::Ready(Ready::Picture { needs, .. }) => needs.map(|needs| needs.from),
+            Unit::Ready(Ready::Hidden { of, .. }) | Unit::Waiting(Source { of, .. }) | Unit::UnderWay { of, .. } => Some(of.key_at),
+            Unit::Ready(Ready::Known(from)) | Unit::FrameUnderWay { needs_from: from, .. } => Some(*from),
+            Unit::WaitingFrame(frame) => Some(frame.needs_from),
+            Unit::Ready(Ready::Missing(_) | Ready::End) => None,
         };
-        self.units.front().map(|(at, unit)| of(unit).map_or(*at, |of| of.key_at))
+        self.units.front().map(|(at, unit)| needed_from(unit).unwrap_or(*at))
     }
 
     pub(crate) fn back(&self) -> Option<MediaTime> {
@@ -165,14 +220,24 @@ impl Pictures {
         while self.unanswered < MAX_UNANSWERED_PICTURES && self.looked_at < self.units.len() {
             let (at, unit) = &mut self.units[self.looked_at];
             self.looked_at += 1;
-            let Unit::Waiting(source) = unit else { continue };
-            self.last_op += 1;
-            let op = OpId(self.last_op);
-            let Source { track, of, codec, key, rotation, force_key, .. } = *source;
-            let data = std::mem::take(&mut source.data);
-            self.waiting_bytes -= data.len();
-            ops.push((op, VideoOp::Transcode { codec, data, key, rotation, at: *at, force_key }));
-            *unit = Unit::UnderWay { op, track, of, codec };
+            let op = OpId(self.last_op + 1);
+            match unit {
+                Unit::Waiting(source) => {
+                    let Source { track, of, codec, key, rotation, force_key, again, .. } = *source;
+                    let data = std::mem::take(&mut source.data);
+                    self.waiting_bytes -= data.len();
+                    ops.push((op, VideoOp::Transcode { codec, data, key, rotation, at: *at, force_key }));
+                    *unit = Unit::UnderWay { op, track, of, codec, again };
+                }
+                Unit::WaitingFrame(frame) => {
+                    let Composing { units, scene, encoding, force_key, of, needs_from } = std::mem::take(&mut **frame);
+                    self.waiting_bytes -= bytes_of(&units);
+                    ops.push((op, VideoOp::Compose { units, scene, encoding, at: *at, force_key }));
+                    *unit = Unit::FrameUnderWay { op, of, needs_from, again: encoding.is_none() };
+                }
+                _ => continue,
+            }
+            self.last_op = op.0;
             self.unanswered += 1;
             self.running = true;
         }
@@ -184,23 +249,21 @@ impl Pictures {
         ops
     }
 
-    /// The answer to one operation; returns the track whose publisher has to send a key frame before anything can be decoded again.
-    pub(crate) fn answered(&mut self, answered: OpId, result: Transcoded) -> Option<TrackKey> {
-        let under_way = |(_, unit): &(MediaTime, Unit)| matches!(unit, Unit::UnderWay { op, .. } if *op == answered);
-        let (_, unit) = self.units.iter_mut().take(self.looked_at).find(|unit| under_way(unit))?;
-        let Unit::UnderWay { track, of, codec, .. } = *unit else { return None };
+    /// The answer to one operation; returns the tracks whose publishers have to send a key frame before anything can be decoded again.
+    pub(crate) fn answered(&mut self, answered: OpId, result: Transcoded) -> Vec<TrackKey> {
+        let under_way = self.units.iter_mut().take(self.looked_at).find(|(_, unit)| unit.is_under_way(answered));
+        let Some((_, unit)) = under_way else { return Vec::new() };
         self.unanswered -= 1;
-        let undecodable = result == Transcoded::Undecodable;
-        *unit = Unit::Ready(match result {
-            Transcoded::Picture { key, size, data } => {
-                Ready::Picture { order: Order::default(), key, format: Format::Transcoded(codec, size), data, of: Some(of) }
+        let (ready, stuck) = match unit {
+            Unit::UnderWay { track, of, codec, again, .. } => {
+                let stuck = if result == Transcoded::Undecodable { vec![*track] } else { Vec::new() };
+                (transcoded(*of, *codec, *again, result), stuck)
             }
-            Transcoded::Hidden => Ready::Hidden(of),
-            // What is missing of a finished segment was told when it was written.
-            Transcoded::Undecodable if of.again => Ready::Hidden(of),
-            Transcoded::Undecodable => Ready::Missing(GapReason::Undecodable),
-        });
-        undecodable.then_some(track)
+            Unit::FrameUnderWay { of, needs_from, again, .. } => composed(std::mem::take(of), *needs_from, *again, result),
+            Unit::Ready(_) | Unit::Waiting(_) | Unit::WaitingFrame(_) => return Vec::new(),
+        };
+        *unit = Unit::Ready(ready);
+        stuck
     }
 
     /// Nobody waits for the transcoder any longer.
@@ -235,6 +298,39 @@ impl Pictures {
     pub(crate) fn is_overloaded(&self) -> bool {
         self.overloaded && self.units.iter().any(|(_, unit)| !matches!(unit, Unit::Ready(_)))
     }
+}
+
+fn bytes_of(units: &[(TrackKey, SourceUnit)]) -> usize {
+    units.iter().map(|(_, unit)| unit.data.len()).sum()
+}
+
+fn transcoded(of: Provenance, codec: Codec, again: bool, result: Transcoded) -> Ready {
+    match result {
+        Transcoded::Picture { key, size, data } => {
+            let (order, format) = (Order::default(), Format::Transcoded(codec, size));
+            Ready::Picture { order, key, format, data, needs: Some(Needs::from(&of)), of: vec![of], again }
+        }
+        Transcoded::Hidden => Ready::Hidden { of, again },
+        // What is missing of a finished segment was told when it was written.
+        Transcoded::Undecodable | Transcoded::Composed { .. } if again => Ready::Hidden { of, again },
+        Transcoded::Undecodable | Transcoded::Composed { .. } => Ready::Missing(GapReason::Undecodable),
+    }
+}
+
+fn composed(of: Vec<Provenance>, needs_from: MediaTime, again: bool, result: Transcoded) -> (Ready, Vec<TrackKey>) {
+    let (picture, stuck) = match result {
+        Transcoded::Composed { picture, undecodable } => (picture, undecodable),
+        _ => (None, Vec::new()),
+    };
+    let ready = match picture {
+        _ if again => Ready::Known(needs_from),
+        Some(ComposedPicture { key, size, data }) => {
+            let (order, format, needs) = (Order::default(), Format::Composed(size), Some(Needs { from: needs_from, unit: None }));
+            Ready::Picture { order, key, format, data, needs, of, again }
+        }
+        None => Ready::Missing(GapReason::Undecodable),
+    };
+    (ready, stuck)
 }
 
 /// Where the segmenter will cut, known before it does: what it will cut at has yet to be encoded.

@@ -1,16 +1,17 @@
 //! The playlists of a recording: how each comes into being, goes on after a restart, and continues in its next volume.
 
-use crate::lane::Lane;
+use crate::lane::clock_of;
 use crate::segmenter::Beginning;
 use crate::track::Track;
 use crate::ts::Streams;
-use crate::{Continuation, MediaKinds, MediaTime, ParticipantKey, PlaylistKey, PlaylistRecord, Session, names};
+use crate::{Continuation, MediaKinds, MediaTime, Mode, PlaylistKey, PlaylistRecord, Session, names};
 
 impl PlaylistRecord {
     /// A playlist without segments. `name`: its kind says which streams it has, as far as `media` wants them.
     pub fn begin(name: String, identity: String, media: MediaKinds) -> Self {
-        let kind = names::volume_of(&name).0.rsplit("__uid_e_").next().unwrap_or_default();
-        let sound_too = kind == "av" || kind == "screen";
+        // A composite has no kind, and everything.
+        let kind = names::volume_of(&name).0.rsplit_once("__uid_e_").map(|(_, kind)| kind);
+        let sound_too = kind.is_none_or(|kind| kind == "av" || kind == "screen");
         Self {
             has_video: media != MediaKinds::Audio,
             has_audio: match media {
@@ -32,9 +33,8 @@ impl Session {
     pub(crate) fn resume_playlists(&mut self) {
         for record in 0..self.manifest.playlists.len() {
             let base = names::volume_of(&self.manifest.playlists[record].name).0.to_owned();
-            let known = self.lanes.iter().find(|(_, lane)| lane.base == base).map(|(key, _)| *key);
-            let key = known.unwrap_or(PlaylistKey(self.lanes.len() as u32));
-            let lane = self.lanes.entry(key).or_insert_with(|| Lane::new(ParticipantKey(u32::MAX), base));
+            let key = self.lane(None, base);
+            let Some(lane) = self.lanes.get_mut(&key) else { continue };
             (lane.record, lane.written) = (Some(record), true);
             self.manifest.playlists[record].ended = false;
             self.store.add_playlist(key, record, &self.manifest);
@@ -45,8 +45,11 @@ impl Session {
     pub(crate) fn start_lane(&mut self, key: PlaylistKey, horizon: MediaTime) {
         let Some(lane) = self.lanes.get(&key).filter(|l| l.stream.is_none()) else { return };
         let (Some(epoch), Some(time)) = (self.manifest.epoch_time, self.time) else { return };
-        let Some(person) = self.people.get(&lane.participant) else { return };
-        let is_due = |track: &mut Track| track.head_time(&person.clock).is_some_and(|us| time.media(us) <= horizon || track.is_over_full());
+        let people = &self.people;
+        let is_due = |track: &mut Track| {
+            let head = clock_of(people, track).and_then(|clock| track.head_time(clock));
+            head.is_some_and(|us| time.media(us) <= horizon || track.is_over_full())
+        };
         if !lane.tracks.iter().any(|key| self.tracks.get_mut(key).is_some_and(is_due)) {
             return;
         }
@@ -57,6 +60,7 @@ impl Session {
             base: self.lanes[&key].base.clone(),
             streams: Streams { video: known.has_video, audio: known.has_audio },
             segment_seconds: self.config.segment_seconds,
+            exact: self.config.mode != Mode::Individual,
             epoch,
             continuation: Continuation {
                 next_n: earlier.map_or(0, |bounds| bounds.next_n).max(known.continuation.next_n),
@@ -73,7 +77,8 @@ impl Session {
 
     fn add_playlist(&mut self, key: PlaylistKey) -> usize {
         let lane = &self.lanes[&key];
-        let identity = self.people.get(&lane.participant).map(|p| p.identity.clone()).unwrap_or_default();
+        let person = lane.participant.and_then(|participant| self.people.get(&participant));
+        let identity = person.map(|p| p.identity.clone()).unwrap_or_default();
         let record = self.manifest.playlists.len();
         self.manifest.playlists.push(PlaylistRecord::begin(names::playlist_name(&lane.base), identity, self.config.media));
         self.store.add_playlist(key, record, &self.manifest);

@@ -9,7 +9,8 @@
 
 use crate::lane::{LaneEvent, MediaClock};
 use crate::room::{Person, Publication};
-use crate::{Codec, GapReason, Input, MediaTime, Order, ParticipantKey, Session, Source, Subscription, Tick, TrackKey, TrackRecord};
+use crate::stage::Composition;
+use crate::{Codec, GapReason, Input, MediaTime, Mode, Order, ParticipantKey, Session, Source, Subscription, Tick, TrackKey, TrackRecord};
 use serde::{Deserialize, Serialize};
 
 /// Media is mapped to at most this much before its arrival, and a little for the clocks to have learned.
@@ -48,6 +49,9 @@ pub struct Replay {
     pub connected: bool,
     pub spool_full: bool,
     pub subscription: Subscription,
+    /// Of a composite.
+    #[serde(default)]
+    pub composition: Option<Composition>,
     /// Ends of what processes before this one recorded, if nothing has come since.
     pub restarts: Vec<MediaTime>,
     pub participants: Vec<ReplayParticipant>,
@@ -89,6 +93,7 @@ pub(crate) struct Replaying {
     as_of: MediaTime,
     /// What the job says now; until the journal's end it is what it said then.
     subscription: Subscription,
+    composition: Option<Composition>,
     /// Of the next publication, its place among the manifest's tracks: they are told again in the same order.
     pub next_track: usize,
 }
@@ -128,7 +133,7 @@ impl Input {
             | Self::Packet { .. }
             | Self::SenderReport { .. }
             | Self::SpoolFull(_)
-            | Self::Order(Order::Subscription(_))
+            | Self::Order(Order::Subscription(_) | Order::Compose(_))
             | Self::Restarted => true,
             Self::AudioEncoded { .. }
             | Self::VideoEncoded { .. }
@@ -175,6 +180,7 @@ impl Session {
             connected: self.connected,
             spool_full: self.spool_full,
             subscription: self.config.subscription.clone(),
+            composition: self.composition().cloned(),
             restarts: self.restarts.clone(),
             participants: participants.collect(),
             tracks: tracks.collect(),
@@ -207,8 +213,12 @@ impl Session {
     /// Stands where the journal begins.
     pub(crate) fn restore(&mut self, now: Tick, replay: Replay) {
         let subscription = std::mem::replace(&mut self.config.subscription, replay.subscription);
+        let composition = self.composition().cloned();
+        if let (Mode::Composite(known), Some(then)) = (&mut self.config.mode, replay.composition) {
+            *known = then;
+        }
         self.time = replay.clock.map(|(at, base)| MediaClock { at, base });
-        (self.replaying, self.replayed) = (Some(Replaying { as_of: self.manifest.as_of, subscription, next_track: 0 }), true);
+        (self.replaying, self.replayed) = (Some(Replaying { as_of: self.manifest.as_of, subscription, composition, next_track: 0 }), true);
         (self.connected, self.ever_connected) = (replay.connected, replay.connected);
         self.spool_full = replay.spool_full;
         self.restarts = replay.restarts.into_iter().filter(|at| !self.is_known_restart(*at)).collect();
@@ -220,7 +230,8 @@ impl Session {
         }
         for track in replay.tracks {
             let ReplayTrack { track, participant, source, codec, muted, since, playlist, record } = track;
-            let home = playlist.map(|base| self.lane(participant, base));
+            let whose = Some(participant).filter(|_| self.config.mode == Mode::Individual);
+            let home = playlist.map(|base| self.lane(whose, base));
             self.replaying.iter_mut().for_each(|replaying| replaying.next_track = record);
             self.publish(since, track, home, Publication { participant, source, codec, muted });
         }
@@ -262,9 +273,17 @@ impl Session {
         self.store.manifest_changed();
     }
 
-    pub(crate) fn end_replay(&mut self) {
+    pub(crate) fn end_replay(&mut self, now: Tick) {
         if let Some(replaying) = self.replaying.take() {
             self.config.subscription = replaying.subscription;
+            replaying.composition.into_iter().for_each(|composition| self.compose(now, composition));
+        }
+    }
+
+    fn composition(&self) -> Option<&Composition> {
+        match &self.config.mode {
+            Mode::Individual => None,
+            Mode::Composite(composition) => Some(composition),
         }
     }
 

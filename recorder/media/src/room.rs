@@ -6,8 +6,8 @@ use crate::replay::{begin_span, end_span};
 use crate::session::LONGEST_LINE_US;
 use crate::track::{Track, is_video};
 use crate::{
-    Codec, Gap, GapReason, Input, MediaKinds, MediaTime, ParticipantKey, ParticipantRecord, PlaylistKey, Session, Source, Tick, TrackKey,
-    TrackRecord, names,
+    Codec, Gap, GapReason, Input, MediaKinds, MediaTime, Mode, ParticipantKey, ParticipantRecord, PlaylistKey, Session, Source, Tick,
+    TrackKey, TrackRecord, names,
 };
 
 /// ICE and signalling notice within 16 s that a server is gone; a silence longer than this had another reason.
@@ -108,7 +108,8 @@ impl Session {
     /// Not before what has left the lines, silence that stands in for sound too: a loss may be noticed late.
     fn pause(&mut self, at: MediaTime) {
         for lane in self.lanes.values_mut() {
-            let written = self.people.get(&lane.participant).and_then(|person| person.horizon);
+            let person = lane.participant.and_then(|participant| self.people.get(&participant));
+            let written = person.and_then(|person| person.horizon).or(lane.horizon);
             let last = lane.events.back().map(|(last, _)| *last);
             let at = [written, last].into_iter().flatten().fold(at, MediaTime::max);
             lane.events.push_back((at, LaneEvent::Pause));
@@ -181,6 +182,9 @@ impl Session {
         tracks.into_iter().for_each(|track| self.unpublished(now, track));
         let Some(person) = self.people.get_mut(&key).filter(|p| p.present) else { return };
         person.present = false;
+        if let Mode::Composite(_) = self.config.mode {
+            self.lanes.values_mut().for_each(|lane| lane.events.push_back((at, LaneEvent::Left(key))));
+        }
         if let Some(record) = self.manifest.participants.iter_mut().find(|p| p.identity == person.identity) {
             end_span(&mut record.stays, at);
         }
@@ -206,6 +210,7 @@ impl Session {
         let identity = person.identity.clone();
         let record = self.track_record(at, identity, source, codec, muted);
         let mut track = Track::new(participant, source, codec, muted, record);
+        track.composed = self.config.mode != Mode::Individual;
         (track.replayed, track.home) = (self.replaying.is_some(), home);
         self.tracks.insert(key, track);
         self.decide(at, key);
@@ -245,12 +250,15 @@ impl Session {
 
     /// The playlist of a publication: the person's own, the share's own, one more for every further camera at the same time.
     pub(crate) fn lane_for(&mut self, participant: ParticipantKey, source: Source) -> PlaylistKey {
+        if let Mode::Composite(_) = self.config.mode {
+            return self.lane(None, self.config.stem.clone());
+        }
         let alone = self.config.media != MediaKinds::AudioVideo;
         let mut ordinal = 1;
         loop {
             let escaped = self.people.get(&participant).map_or("", |p| p.escaped.as_str());
             let kind = names::kind_suffix(source, alone, ordinal);
-            let key = self.lane(participant, names::individual_base(&self.config.stem, escaped, &kind));
+            let key = self.lane(Some(participant), names::individual_base(&self.config.stem, escaped, &kind));
             // Also by one that is not subscribed at the moment: it comes back here.
             let is_its = |t: &Track| t.playlist.or(t.home) == Some(key) && t.published && t.source == source;
             if !(is_video(source) && self.tracks.values().any(is_its)) {
@@ -261,10 +269,14 @@ impl Session {
     }
 
     /// The playlist of this name, without extension.
-    pub(crate) fn lane(&mut self, participant: ParticipantKey, base: String) -> PlaylistKey {
+    pub(crate) fn lane(&mut self, participant: Option<ParticipantKey>, base: String) -> PlaylistKey {
         let found = self.lanes.iter().find(|(_, l)| l.base == base).map(|(key, _)| *key);
         let key = found.unwrap_or(PlaylistKey(self.lanes.len() as u32));
-        self.lanes.entry(key).or_insert_with(|| Lane::new(participant, base)).participant = participant;
+        let make = || match &self.config.mode {
+            Mode::Individual => Lane::new(participant, base),
+            Mode::Composite(composition) => Lane::of_everybody(composition.clone(), base),
+        };
+        self.lanes.entry(key).or_insert_with(make).participant = participant;
         key
     }
 
@@ -278,7 +290,7 @@ impl Session {
             Some(lane) => lane.events.push_back((at, LaneEvent::Unpublished(key))),
             None => drop(self.tracks.remove(&key)),
         }
-        if let Some(playlist) = playlist {
+        if let Some(playlist) = playlist.filter(|_| self.config.mode == Mode::Individual) {
             self.hand_over(at, key, playlist);
         }
         self.update_idle(now);

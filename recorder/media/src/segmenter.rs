@@ -3,7 +3,7 @@
 use crate::audio::FRAME_90K;
 use crate::decode_times::Order;
 use crate::names;
-use crate::pictures::Provenance;
+use crate::pictures::{Needs, Provenance};
 use crate::ts::{Streams, TsMuxer};
 use crate::{AudioOp, Continuation, GapReason, MediaTime, OpId, Seam, TrackKey, UnitMark, VideoOp, WallMicros};
 use bytes::Bytes;
@@ -18,6 +18,9 @@ const SHORTEST: i64 = 1024 * MediaTime::PER_SECOND / 48_000;
 pub(crate) const HARD_EXTRA_SECONDS: u32 = 14;
 /// Cut this much before the hard limit: the unit that crosses it is known only when it comes.
 const HARD_MARGIN_90K: i64 = MediaTime::PER_SECOND;
+/// A composite's pictures come from our own encoder; where some are left out, sound is cut by itself.
+pub(crate) const EXACT_EXTRA_SECONDS: u32 = 1;
+const EXACT_EXTRA_90K: i64 = MediaTime::PER_SECOND / 2;
 /// The longest a single picture holds; a playlist without sound has no other unit to cut at.
 const LONGEST_HOLD_90K: i64 = 11 * MediaTime::PER_SECOND;
 /// A replay that begins this much behind the last finished segment lacks what was between: its journal had to be cut short.
@@ -91,6 +94,8 @@ pub(crate) struct Beginning {
     pub base: String,
     pub streams: Streams,
     pub segment_seconds: u32,
+    /// Of a composite: its segments end when they should.
+    pub exact: bool,
     pub epoch: WallMicros,
     /// Where an earlier process left off; with a seam, what is in finished segments comes again.
     pub continuation: Continuation,
@@ -123,11 +128,17 @@ pub(crate) struct Segmenter {
     pub(crate) effects: Vec<Effect>,
 }
 
+fn margin(streams: Streams) -> i64 {
+    if streams.audio { HARD_MARGIN_90K } else { LONGEST_HOLD_90K }
+}
+
 impl Segmenter {
     pub(crate) fn new(beginning: Beginning) -> Self {
         let segment90k = i64::from(beginning.segment_seconds) * MediaTime::PER_SECOND;
-        let hard = segment90k + i64::from(HARD_EXTRA_SECONDS) * MediaTime::PER_SECOND;
-        let margin = if beginning.streams.audio { HARD_MARGIN_90K } else { LONGEST_HOLD_90K };
+        let hard = match beginning.exact {
+            true => segment90k + EXACT_EXTRA_90K,
+            false => segment90k + i64::from(HARD_EXTRA_SECONDS) * MediaTime::PER_SECOND - margin(beginning.streams),
+        };
         let seam = beginning.continuation.seam;
         let continuation = beginning.continuation;
         let continuous = seam.filter(|seam| seam.continuous);
@@ -139,7 +150,7 @@ impl Segmenter {
             base: beginning.base,
             streams: beginning.streams,
             segment90k,
-            hard90k: hard - margin,
+            hard90k: hard,
             epoch: beginning.epoch,
             origin: beginning.earlier.map(|(start, _)| start),
             current: None,
@@ -168,7 +179,7 @@ impl Segmenter {
     }
 
     /// A picture in its place; `fresh`: of another format than the one before it (size, or filler begins or ends).
-    pub(crate) fn picture(&mut self, at: MediaTime, order: Order, key: bool, fresh: bool, data: &[u8], of: Option<&Provenance>) {
+    pub(crate) fn picture(&mut self, at: MediaTime, order: Order, key: bool, fresh: bool, data: &[u8], needs: Option<Needs>) {
         let shown = self.current.as_ref().is_some_and(|c| c.has_picture);
         let shortest = self.start().filter(|_| fresh && shown).map(|start| MediaTime(start.0 + SHORTEST));
         let at = shortest.map_or(at, |end| at.max(end));
@@ -186,9 +197,9 @@ impl Segmenter {
             open.has_picture = true;
             open.independent = key;
         }
-        if let (Some(open), Some(of)) = (&mut self.current, of) {
-            open.needs_from = open.needs_from.min(of.key_at);
-            self.last_picture = Some(of.unit);
+        if let (Some(open), Some(needs)) = (&mut self.current, needs) {
+            open.needs_from = open.needs_from.min(needs.from);
+            self.last_picture = needs.unit.or(self.last_picture);
         }
     }
 
@@ -328,6 +339,7 @@ mod tests {
             base: "p".into(),
             streams: Streams { video: true, audio: true },
             segment_seconds: 4,
+            exact: false,
             epoch: WallMicros(0),
             continuation: Continuation::default(),
             earlier: None,

@@ -5,13 +5,12 @@ use crate::ending::Ending;
 use crate::lane::{Lane, MediaClock, Surroundings};
 use crate::replay::Replaying;
 use crate::room::{Outage, Person};
-use crate::segmenter::{Effect, HARD_EXTRA_SECONDS};
+use crate::segmenter::{EXACT_EXTRA_SECONDS, Effect, HARD_EXTRA_SECONDS};
 use crate::store::Store;
-use crate::stream::Stream;
 use crate::track::Track;
 use crate::{
-    ClockOverride, GapReason, Input, Manifest, MediaTime, Output, ParticipantKey, PlaylistKey, RtpPacket, SegmentKey, SenderReport, Tick,
-    TrackKey, WallMicros,
+    ClockOverride, GapReason, Input, Manifest, MediaTime, Mode, Output, ParticipantKey, PlaylistKey, RtpPacket, SegmentKey, SenderReport,
+    Tick, TrackKey, WallMicros,
 };
 use std::collections::{BTreeMap, VecDeque};
 
@@ -64,11 +63,20 @@ pub struct Session {
     flowing_since: Option<Tick>,
 }
 
+/// No segment is longer.
+fn target_seconds(config: &crate::Config) -> u32 {
+    config.segment_seconds
+        + match config.mode {
+            Mode::Individual => HARD_EXTRA_SECONDS,
+            Mode::Composite(_) => EXACT_EXTRA_SECONDS,
+        }
+}
+
 impl Session {
     pub fn new(mut config: crate::Config, now: Tick, wall: WallMicros) -> Self {
         let resume = config.resume.take();
         let mut session = Self {
-            store: Store::new(config.attempt, config.segment_seconds + HARD_EXTRA_SECONDS, config.backup),
+            store: Store::new(config.attempt, target_seconds(&config), config.backup),
             config,
             started: (now, wall),
             time: None,
@@ -151,8 +159,18 @@ impl Session {
         match input {
             Input::Packet { track, packet } => self.packet(now, track, packet),
             Input::SenderReport { track, report } => self.sender_report(now, track, report),
-            Input::AudioEncoded { playlist, frames } => self.encoded(playlist, |stream| stream.encoded(frames)),
-            Input::VideoEncoded { playlist, op, result } => self.encoded(playlist, |stream| stream.transcoded(op, result)),
+            Input::AudioEncoded { playlist, frames } => {
+                if let Some(stream) = self.lanes.get_mut(&playlist).and_then(|lane| lane.stream.as_mut()) {
+                    stream.encoded(frames);
+                }
+                self.drain_effects(playlist);
+            }
+            Input::VideoEncoded { playlist, op, result } => {
+                if let Some(lane) = self.lanes.get_mut(&playlist) {
+                    lane.transcoded(op, result);
+                }
+                self.drain_effects(playlist);
+            }
             Input::SegmentClosed { op, result } => self.segment_closed(now, op, result),
             Input::LedgerKept { entries } => self.store.seal(entries, &mut self.manifest.ledger),
             Input::Uploaded { op, result } => {
@@ -166,7 +184,7 @@ impl Session {
                 self.empty_lines(now);
                 self.restarted(now);
             }
-            Input::Replayed => self.end_replay(),
+            Input::Replayed => self.end_replay(now),
             Input::Wake => {}
             roster => self.roster(now, roster),
         }
@@ -254,9 +272,8 @@ impl Session {
     /// What the roster said before the first media has its time, and comes before it.
     fn apply_early_events(&mut self, time: MediaClock) {
         for lane in self.lanes.values_mut() {
-            let Some(person) = self.people.get(&lane.participant) else { continue };
-            let (tracks, manifest) = (&mut self.tracks, &mut self.manifest);
-            lane.apply_all(&mut Surroundings { tracks, clock: &person.clock, time, manifest });
+            let (tracks, people, manifest) = (&mut self.tracks, &self.people, &mut self.manifest);
+            lane.apply_all(&mut Surroundings { tracks, people, time, manifest });
         }
     }
 
@@ -265,13 +282,6 @@ impl Session {
         if let Some(person) = self.people.get_mut(&track.participant) {
             track.report(now, report, &mut person.clock);
         }
-    }
-
-    fn encoded(&mut self, playlist: PlaylistKey, take: impl FnOnce(&mut Stream)) {
-        if let Some(stream) = self.lanes.get_mut(&playlist).and_then(|l| l.stream.as_mut()) {
-            take(stream);
-        }
-        self.drain_effects(playlist);
     }
 
     fn segment_closed(&mut self, now: Tick, op: crate::OpId, result: Result<crate::SegmentFacts, String>) {
@@ -288,24 +298,32 @@ impl Session {
         }
         self.last_pump = Some(now);
         self.pause_while_disconnected(now);
-        let participants: Vec<ParticipantKey> = self.people.keys().copied().collect();
-        for participant in participants {
-            self.pump(now, participant);
-        }
+        self.pump(now);
         self.ask_for_keyframes(now);
         true
     }
 
-    fn pump(&mut self, now: Tick, participant: ParticipantKey) {
-        let horizon = self.horizon(now, participant);
-        let (Some(person), Some(time)) = (self.people.get_mut(&participant), self.time) else { return };
-        person.horizon = Some(horizon);
-        let keys: Vec<PlaylistKey> = self.lanes.iter().filter(|(_, l)| l.participant == participant).map(|(key, _)| *key).collect();
+    fn pump(&mut self, now: Tick) {
+        match self.config.mode {
+            Mode::Individual => {
+                let people: Vec<ParticipantKey> = self.people.keys().copied().collect();
+                people.into_iter().for_each(|participant| self.pump_lanes(now, Some(participant)));
+            }
+            Mode::Composite(_) => self.pump_lanes(now, None),
+        }
+    }
+
+    /// `whose`: None: everybody's.
+    fn pump_lanes(&mut self, now: Tick, whose: Option<ParticipantKey>) {
+        let horizon = self.horizon(now, whose);
+        let Some(time) = self.time else { return };
+        let people = self.people.iter_mut().filter(|(key, _)| whose.is_none_or(|whose| **key == whose));
+        people.for_each(|(_, person)| person.horizon = Some(horizon));
+        let keys: Vec<PlaylistKey> = self.lanes.iter().filter(|(_, l)| l.participant == whose).map(|(key, _)| *key).collect();
         for key in keys {
             self.start_lane(key, horizon);
-            let (Some(lane), Some(person)) = (self.lanes.get_mut(&key), self.people.get(&participant)) else { continue };
-            let clock = &person.clock;
-            let mut around = Surroundings { tracks: &mut self.tracks, clock, time, manifest: &mut self.manifest };
+            let Some(lane) = self.lanes.get_mut(&key) else { continue };
+            let mut around = Surroundings { tracks: &mut self.tracks, people: &self.people, time, manifest: &mut self.manifest };
             lane.pump(&mut around, horizon);
             self.drain_effects(key);
         }
@@ -315,21 +333,20 @@ impl Session {
     /// that may have been set is all that ties two processes together. What came is handed on by the clocks it came by.
     fn empty_lines(&mut self, now: Tick) {
         let Some(end) = self.time.map(|time| time.media_at(now)) else { return };
-        let participants: Vec<ParticipantKey> = self.people.keys().copied().collect();
-        for participant in participants {
-            self.people.get_mut(&participant).into_iter().for_each(|person| person.horizon = person.horizon.max(Some(end)));
-            self.pump(now, participant);
-            self.people.get_mut(&participant).into_iter().for_each(|person| person.clock = ParticipantClock::default());
-        }
+        self.people.values_mut().for_each(|person| person.horizon = person.horizon.max(Some(end)));
+        self.pump(now);
+        self.people.values_mut().for_each(|person| person.clock = ParticipantClock::default());
     }
 
-    /// Media up to here leaves the lines of a participant now. Never goes back.
-    fn horizon(&self, now: Tick, participant: ParticipantKey) -> MediaTime {
-        let before = self.people.get(&participant).and_then(|p| p.horizon).unwrap_or(MediaTime(i64::MIN));
+    /// Media up to here leaves the lines of a participant, or all lines, now. Never goes back.
+    fn horizon(&self, now: Tick, whose: Option<ParticipantKey>) -> MediaTime {
+        let people = self.people.iter().filter(|(key, _)| whose.is_none_or(|whose| **key == whose));
+        let lanes = self.lanes.values().filter(|lane| lane.participant == whose).filter_map(|lane| lane.horizon);
+        let before = people.filter_map(|(_, person)| person.horizon).chain(lanes).max().unwrap_or(MediaTime(i64::MIN));
         let Some(time) = self.time else { return before };
         let ending = self.ending.as_ref();
         let mut at = now.0 as i64 - self.line_us(now) as i64;
-        let waiting = self.tracks.values().filter(|t| t.participant == participant && t.is_expected());
+        let waiting = self.tracks.values().filter(|t| whose.is_none_or(|whose| t.participant == whose) && t.is_expected());
         for first in waiting.filter(|t| t.playlist.is_some() && !t.has_report()).filter_map(|t| t.first_packet) {
             if now.since(first) < REPORT_WAIT_US && ending.is_none_or(|e| now.since(e.since) < LINE_US) {
                 at = at.min(first.0 as i64 - BEFORE_ARRIVAL_US);

@@ -4,7 +4,8 @@
 
 use crate::canvas::{Content, Scene, Tile, Yuv};
 use crate::layout::{Canvas, Entry, Layout, places};
-use crate::{MediaTime, ParticipantKey, TrackKey};
+use crate::{Encoding, MediaTime, ParticipantKey, TrackKey};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// A camera that is switched off, or withdrawn, is shown this long, as the seed products do.
@@ -15,13 +16,12 @@ const HOLD_SILENT: i64 = MediaTime::PER_SECOND * 10;
 pub const LOOK_AHEAD: i64 = MediaTime::PER_SECOND / 10;
 
 /// What a job says of the picture.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Composition {
     pub layout: Layout,
     pub canvas: Canvas,
-    /// 1 to 60.
-    pub frames_per_second: u32,
     pub background: Yuv,
+    pub encoding: Encoding,
 }
 
 /// One picture of the composite.
@@ -64,6 +64,8 @@ pub struct Stage<U> {
     feeds: BTreeMap<TrackKey, Feed<U>>,
     /// Frames are made: from the first key frame on, or since [`Self::begin`].
     begun: bool,
+    /// They are made from here on, even if no key frame comes.
+    due: Option<MediaTime>,
     /// No frame before this.
     from: MediaTime,
     last: Option<Scene<TrackKey>>,
@@ -119,6 +121,7 @@ impl<U> Stage<U> {
             roster: Vec::new(),
             feeds: BTreeMap::new(),
             begun: false,
+            due: None,
             from: MediaTime(i64::MIN),
             last: None,
             needs_key: BTreeSet::new(),
@@ -191,7 +194,8 @@ impl<U> Stage<U> {
 
     /// The next access unit of a track. Between a loss and a key frame there are none.
     pub fn unit(&mut self, at: MediaTime, track: TrackKey, key: bool, unit: U) {
-        let Some(feed) = self.feeds.get_mut(&track) else { return };
+        // It may be mapped to a moment before its publication.
+        let feed = self.feeds.entry(track).or_insert_with(Feed::new);
         if key {
             (feed.in_sync, feed.asked) = (true, false);
             self.needs_key.remove(&track);
@@ -213,38 +217,76 @@ impl<U> Stage<U> {
         std::mem::take(&mut self.needs_key).into_iter().collect()
     }
 
-    /// There are frames from here on, whoever is to be seen: sound has begun.
-    pub fn begin(&mut self, at: MediaTime) {
-        if !self.begun {
-            self.begun = true;
+    /// There are frames from here on at the latest, whoever is to be seen: sound has begun.
+    pub fn begin_by(&mut self, at: MediaTime) {
+        self.due = self.due.or(Some(at)).filter(|_| !self.begun);
+    }
+
+    /// From the first key frame on, or since there have to be.
+    fn begin(&mut self, known: MediaTime) {
+        let first = self.feeds.values().filter_map(|feed| feed.waiting.front()).map(|(at, ..)| *at);
+        let begins = first.chain(self.due).min().filter(|at| *at <= known);
+        if let Some(at) = begins {
+            (self.begun, self.due) = (true, None);
             self.from = self.from.max(at);
         }
     }
 
-    /// Everybody is gone: no frames until somebody comes.
+    /// No frames until there is media again, of which nothing continues what was there. Who is in the roster stays.
     pub fn end(&mut self) {
         self.begun = false;
+        self.due = None;
         self.last = None;
-        self.roster.clear();
-        self.forget_feeds();
+        self.feeds.values_mut().for_each(|feed| *feed = Feed::new());
+        self.roster.iter_mut().for_each(|figure| figure.shown_until = MediaTime(i64::MIN));
+    }
+
+    /// The first frame, if a picture is there to begin with and none was made yet.
+    pub fn begins(&self) -> Option<MediaTime> {
+        let first = self.feeds.values().filter_map(|feed| feed.waiting.front()).map(|(at, ..)| *at).min().filter(|_| !self.begun)?;
+        Some(first_tick(self.from.max(first), self.composition.encoding.frames_per_second))
+    }
+
+    /// The next frame tells the scene again: one that told it was not made.
+    pub fn repeat_scene(&mut self) {
+        self.last = None;
+    }
+
+    /// Nobody is in the roster.
+    pub fn is_empty(&self) -> bool {
+        self.roster.is_empty()
+    }
+
+    /// No frame before this time will come any more, when everything before `known` was told.
+    pub fn frontier(&self, known: MediaTime) -> MediaTime {
+        MediaTime(known.0.saturating_sub(LOOK_AHEAD)).max(self.from)
+    }
+
+    /// What is encoded, and how large it is.
+    pub fn composition(&self) -> &Composition {
+        &self.composition
+    }
+
+    /// Those that are shown, or will be when their next picture comes.
+    pub fn tracks(&self) -> impl Iterator<Item = TrackKey> {
+        self.feeds.keys().copied()
     }
 
     /// The frames that can be made when everything before `known` was told.
     pub fn frames(&mut self, known: MediaTime) -> Vec<Frame<U>> {
         let mut frames = Vec::new();
         if !self.begun {
-            let first = self.feeds.values().filter_map(|feed| feed.waiting.front()).map(|(at, ..)| *at).min();
-            let Some(first) = first else { return frames };
-            self.begin(first);
+            self.begin(known);
         }
-        loop {
-            let at = first_tick(self.from, self.composition.frames_per_second);
+        while self.begun {
+            let at = first_tick(self.from, self.composition.encoding.frames_per_second);
             if at.0.saturating_add(LOOK_AHEAD) > known.0 {
-                return frames;
+                break;
             }
             frames.push(self.frame(at));
             self.from = MediaTime(at.0 + 1);
         }
+        frames
     }
 
     fn frame(&mut self, at: MediaTime) -> Frame<U> {

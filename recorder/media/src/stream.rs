@@ -4,7 +4,7 @@ use crate::audio::{self, AudioChain, Sound};
 use crate::decode_times::Order;
 use crate::filler;
 use crate::h264::{self, ParameterSets};
-use crate::pictures::{Acceptance, CutPlan, Format, Pictures, Provenance, Ready, Source};
+use crate::pictures::{Acceptance, Composing, CutPlan, Format, Needs, Pictures, Provenance, Ready, Source};
 use crate::segmenter::{self, Beginning, Effect, FRAME_HOLD_90K, Segmenter};
 use crate::ts::Streams;
 use crate::video::Picture;
@@ -49,7 +49,11 @@ enum Showing {
 #[derive(Debug)]
 pub(crate) struct Stream {
     streams: Streams,
-    audio: AudioChain,
+    /// In finished segments of an earlier process: frames before this are.
+    known_until: Option<MediaTime>,
+    /// Of a composite: every picture is ours, nothing has to stand in for one.
+    composite: bool,
+    pub(crate) audio: AudioChain,
     pictures: Pictures,
     plan: CutPlan,
     /// A stay is running: units are written, what is missing is filled.
@@ -88,7 +92,9 @@ impl Stream {
     pub(crate) fn new(beginning: Beginning) -> Self {
         Self {
             streams: beginning.streams,
-            audio: AudioChain::default(),
+            known_until: beginning.continuation.seam.map(|seam| seam.end),
+            composite: beginning.exact,
+            audio: if beginning.exact { AudioChain::of_composite() } else { AudioChain::default() },
             pictures: Pictures::default(),
             plan: CutPlan::new(i64::from(beginning.segment_seconds) * SECOND, segmenter::EARLY_90K),
             live: false,
@@ -132,7 +138,7 @@ impl Stream {
     }
 
     /// A stay begins with a first unit at `at`; `picture_soon`: a camera's first picture is on its way.
-    fn begin(&mut self, at: MediaTime, picture_soon: bool) {
+    pub(crate) fn begin(&mut self, at: MediaTime, picture_soon: bool) {
         // What is not written yet of an earlier stay ends with its End; its last picture may last a little longer.
         let unwritten = self.pictures.back().map(|end| MediaTime(end.0 + FRAME_HOLD_90K));
         let start = at.max(self.segments.last_end().max(unwritten).unwrap_or(at));
@@ -143,7 +149,8 @@ impl Stream {
             self.begin_sound(at, start);
         }
         let wait = if picture_soon { PICTURE_SOON } else { 0 };
-        self.filler_due = if self.streams.video { MediaTime(start.0 + wait) } else { MediaTime(i64::MAX) };
+        let fills = self.streams.video && !self.composite;
+        self.filler_due = if fills { MediaTime(start.0 + wait) } else { MediaTime(i64::MAX) };
         self.last_picture = Some(MediaTime(start.0 - 1));
     }
 
@@ -206,15 +213,15 @@ impl Stream {
         }
         let at = self.last_again.map_or(at, |last| at.max(MediaTime(last.0 + 1)));
         self.last_again = Some(at);
-        let of = self.provenance(origin, true);
+        let of = self.provenance(origin);
         let Picture { key, rotation, data, .. } = picture;
-        let source = Source { track: origin.track, of, codec: origin.codec, key, rotation, force_key: false, data };
+        let source = Source { track: origin.track, of, codec: origin.codec, key, rotation, force_key: false, again: true, data };
         self.pictures.transcode(at, source);
     }
 
-    fn provenance(&self, origin: &Origin, again: bool) -> Provenance {
+    fn provenance(&self, origin: &Origin) -> Provenance {
         let &Origin { record, unit, replayed, .. } = origin;
-        Provenance { record, unit, key_at: self.key_at, replayed, again }
+        Provenance { record, unit, key_at: self.key_at, replayed }
     }
 
     fn accepts(&mut self, at: MediaTime, key: bool, track: TrackKey) -> bool {
@@ -239,15 +246,16 @@ impl Stream {
         let at = self.next_time(self.joined(at));
         self.seam_end = None;
         let &Origin { track, codec, transcode, .. } = origin;
-        let of = self.provenance(origin, false);
+        let of = self.provenance(origin);
         if transcode {
             let force_key = fresh || resumed || self.plan.is_due(at);
             self.plan.picture(at, force_key, fresh);
-            self.pictures.transcode(at, Source { track, of, codec, key, rotation, force_key, data });
+            self.pictures.transcode(at, Source { track, of, codec, key, rotation, force_key, again: false, data });
         } else {
             self.plan.picture(at, key, fresh);
             self.pictures.retire();
-            self.pictures.push(at, Ready::Picture { order, key, format, data, of: Some(of) });
+            let (needs, of) = (Some(Needs::from(&of)), vec![of]);
+            self.pictures.push(at, Ready::Picture { order, key, format, data, needs, of, again: false });
         }
     }
 
@@ -267,16 +275,54 @@ impl Stream {
         at
     }
 
+    pub(crate) fn is_live(&self) -> bool {
+        self.live
+    }
+
+    /// What else the session is to do, or to know.
+    pub(crate) fn tell(&mut self, effects: impl IntoIterator<Item = Effect>) {
+        self.segments.effects.extend(effects);
+    }
+
+    /// A frame of a composite with a canvas of this size. False: left out, because the encoder is too far behind.
+    pub(crate) fn frame(&mut self, at: MediaTime, canvas: (u32, u32), frame: Composing) -> bool {
+        if !self.live {
+            self.begin(at, false);
+        }
+        if self.known_until.is_some_and(|end| at < end) {
+            let at = self.last_again.map_or(at, |last| at.max(MediaTime(last.0 + 1)));
+            self.last_again = Some(at);
+            self.pictures.compose(at, Composing { encoding: None, ..frame });
+            return true;
+        }
+        if self.pictures.accepts(at, true) != Acceptance::Accepted {
+            self.left_out = self.left_out.or(self.last_picture);
+            return false;
+        }
+        let resumed = self.left_out.is_some();
+        self.close_holes(at);
+        let format = Format::Composed(canvas);
+        let fresh = self.showing != Showing::Camera(format);
+        self.showing = Showing::Camera(format);
+        let at = self.next_time(at);
+        let force_key = fresh || resumed || self.plan.is_due(at);
+        self.plan.picture(at, force_key, fresh);
+        self.key_at = frame.needs_from;
+        self.pictures.compose(at, Composing { force_key, ..frame });
+        true
+    }
+
     /// What is transcoded of this stream needs no transcoder for now: its track is gone.
     pub(crate) fn retire(&mut self) {
         self.pictures.retire();
     }
 
-    /// The transcoder's answer.
-    pub(crate) fn transcoded(&mut self, op: OpId, result: Transcoded) {
+    /// The transcoder's answer; tracks of which nothing can be decoded until a key frame.
+    pub(crate) fn transcoded(&mut self, op: OpId, result: Transcoded) -> Vec<TrackKey> {
         let stuck = self.pictures.answered(op, result);
-        self.segments.effects.extend(stuck.map(Effect::NeedKey));
+        self.segments.effects.extend(stuck.iter().copied().map(Effect::NeedKey));
         self.merge();
+        stuck
     }
 
     /// The transcoder is not waited for any longer.
@@ -347,7 +393,7 @@ impl Stream {
             let due = self.next_time(at);
             self.plan.picture(due, true, fresh);
             let (order, format) = (Order::default(), Format::Filler);
-            self.pictures.push(due, Ready::Picture { order, key: true, format, data, of: None });
+            self.pictures.push(due, Ready::Picture { order, key: true, format, data, needs: None, of: Vec::new(), again: false });
             self.filler_due = MediaTime(at.0 + FILLER_INTERVAL);
         }
     }

@@ -2,8 +2,9 @@
 
 use crate::lane::LaneEvent;
 use crate::replay::{begin_span, end_span};
+use crate::stage::Composition;
 use crate::track::{is_recordable, is_video};
-use crate::{MediaKinds, MediaTime, Output, Selection, Session, Source, Subscription, Tick, Track, TrackKey, Unrecorded};
+use crate::{MediaKinds, MediaTime, Mode, Output, Selection, Session, Source, Subscription, Tick, Track, TrackKey, Unrecorded};
 
 impl Selection {
     pub fn takes(&self, identity: &str) -> bool {
@@ -22,6 +23,17 @@ impl Subscription {
 }
 
 impl Session {
+    /// Another picture of the same people.
+    pub(crate) fn compose(&mut self, now: Tick, composition: Composition) {
+        let at = self.media_at(now);
+        let Mode::Composite(known) = &mut self.config.mode else { return };
+        if self.ending.is_some() || *known == composition {
+            return;
+        }
+        *known = composition.clone();
+        self.lanes.values_mut().for_each(|lane| lane.events.push_back((at, LaneEvent::Compose(composition.clone()))));
+    }
+
     /// New lists: they replace the old ones.
     pub(crate) fn subscribe(&mut self, now: Tick, subscription: Subscription) {
         if self.ending.is_some() || self.config.subscription == subscription {
@@ -87,6 +99,9 @@ impl Session {
             // A lane is told of its packets before any is there.
             None => lane.tracks.push(key),
             Some(_) => lane.events.push_back((at, LaneEvent::Subscribed(key))),
+        }
+        if track.composed {
+            lane.events.push_back((at, LaneEvent::Enters(key)));
         }
         if !track.muted {
             lane.events.push_back((at, LaneEvent::Wanted(key)));

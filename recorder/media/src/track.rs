@@ -59,7 +59,7 @@ struct KeyframeWish {
 
 impl KeyframeWish {
     /// A key frame is what was wished for; what passed untouched is transcoded once it is turned, and back, which takes a key frame, too.
-    fn arrived(&mut self, now: Tick, codec: Codec, rtp: i64, packet: &RtpPacket) {
+    fn arrived(&mut self, now: Tick, codec: Codec, composed: bool, rtp: i64, packet: &RtpPacket) {
         let on_its_side = packet.rotation != 0;
         if payload_is_key(codec, &packet.payload) {
             self.needed = false;
@@ -68,7 +68,7 @@ impl KeyframeWish {
         if let Some((key_rtp, turned)) = self.last_key.as_mut().filter(|_| packet.marker) {
             match *key_rtp == rtp {
                 true => *turned = on_its_side,
-                false => self.needed |= codec.passes_through() && *turned != on_its_side,
+                false => self.needed |= !composed && codec.passes_through() && *turned != on_its_side,
             }
         }
     }
@@ -96,6 +96,8 @@ pub(crate) struct Track {
     pub record: usize,
     /// It is of the journal of an earlier process: what came of it may be counted already.
     pub replayed: bool,
+    /// Its pictures are decoded, whatever their codec, and become part of a composite.
+    pub composed: bool,
     /// The SFU's filler is coming: as good as muted.
     pub blank: bool,
     pub first_packet: Option<Tick>,
@@ -125,6 +127,7 @@ impl Track {
             subscription: 0,
             record,
             replayed: false,
+            composed: false,
             blank: false,
             first_packet: None,
             transcoded: None,
@@ -192,7 +195,7 @@ impl Track {
             self.early_report = None;
         }
         if self.is_video() {
-            self.wish.arrived(now, self.codec, rtp, &packet);
+            self.wish.arrived(now, self.codec, self.composed, rtp, &packet);
         }
         true
     }
@@ -345,7 +348,7 @@ impl Track {
         }
         let silent = now.since(self.wish.last_packet.unwrap_or(first)) >= SILENT_US;
         // What is transcoded gets its key frames for cuts from our own encoder.
-        let passes = self.codec.passes_through() && !self.wish.is_turned();
+        let passes = !self.composed && self.codec.passes_through() && !self.wish.is_turned();
         let since = if passes { self.wish.cut_base } else { self.wish.last_key_at };
         let due = since.is_some_and(|since| now.since(since) >= if passes { segment_us } else { KEY_AT_LEAST_US });
         let recently = self.wish.last_asked.is_some_and(|at| now.since(at) < ASK_INTERVAL_US);

@@ -15,14 +15,14 @@ pub(crate) struct Written {
 impl Written {
     pub(crate) fn unit(&mut self, at: MediaTime, ready: Ready, segments: &mut Segmenter) {
         match ready {
-            Ready::Picture { of: Some(of), .. } | Ready::Hidden(of) if of.again => {}
-            Ready::Picture { order, key, format, data, of } => {
+            Ready::Picture { again: true, .. } | Ready::Hidden { again: true, .. } | Ready::Known(_) => {}
+            Ready::Picture { order, key, format, data, needs, of, .. } => {
                 self.end_missing(at, segments);
                 let fresh = self.last.replace((format, at)).is_none_or(|(before, _)| before != format);
-                segments.picture(at, order, key, fresh, &data, of.as_ref());
-                segments.effects.extend(of.map(Effect::Written));
+                segments.picture(at, order, key, fresh, &data, needs);
+                segments.effects.extend(of.into_iter().map(Effect::Written));
             }
-            Ready::Hidden(of) => segments.effects.push(Effect::Written(of)),
+            Ready::Hidden { of, .. } => segments.effects.push(Effect::Written(of)),
             Ready::Missing(reason) => {
                 let since = self.last.map_or(at, |(_, last)| last);
                 self.missing.get_or_insert((since, reason));

@@ -64,7 +64,7 @@ fn transcoded(world: &World) -> Vec<(bool, u16, bool)> {
     let ops = world.room.transcoder.ops.iter();
     ops.filter_map(|(_, op)| match op {
         VideoOp::Transcode { key, rotation, force_key, .. } => Some((*key, *rotation, *force_key)),
-        VideoOp::Finish => None,
+        VideoOp::Compose { .. } | VideoOp::Finish => None,
     })
     .collect()
 }

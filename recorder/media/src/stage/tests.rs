@@ -9,7 +9,12 @@ const OTHER: TrackKey = TrackKey(20);
 
 fn composition(frames_per_second: u32) -> Composition {
     let background = Yuv::from_rgb("#000000").expect("a colour");
-    Composition { layout: Layout::BestFit, canvas: Canvas { width: 640, height: 360 }, frames_per_second, background }
+    Composition {
+        layout: Layout::BestFit,
+        canvas: Canvas { width: 640, height: 360 },
+        background,
+        encoding: Encoding { frames_per_second, kbps: 500 },
+    }
 }
 
 fn ms(ms: i64) -> MediaTime {
@@ -83,7 +88,7 @@ fn frames_begin_with_the_first_tick_behind_the_first_key_frame_or_with_sound() {
     assert_eq!((frames[0].at, shown(&frames[0])), (ms(5_100), vec![0]));
     let mut heard = Stage::<i64>::new(composition(10));
     heard.published(ANN, "ann", false, None);
-    heard.begin(ms(40));
+    heard.begin_by(ms(40));
     let frames = heard.frames(ms(200));
     assert_eq!((frames[0].at, contents(&frames)), (ms(100), vec![Content::Empty]));
 }

@@ -34,6 +34,7 @@ pub fn config() -> Config {
         stem: "rec_room".into(),
         attempt: 1,
         media: MediaKinds::AudioVideo,
+        mode: Mode::Individual,
         subscription: Subscription::default(),
         segment_seconds: 4,
         idle_timeout_seconds: 30,

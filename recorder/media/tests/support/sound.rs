@@ -1,7 +1,8 @@
 //! The driver's audio chain without codecs: counts samples as the real one does, and remembers where each packet went.
 
 use bytes::Bytes;
-use recorder_media::AudioOp;
+use recorder_media::{AudioOp, TrackKey, VoiceOp, mixer};
+use std::collections::BTreeMap;
 
 /// Samples per frame; the first frame is the encoder's run-in.
 pub const FRAME: i64 = 1024;
@@ -21,6 +22,10 @@ pub struct Encoder {
     pub concealed: i64,
     /// Orders to resample: sample, and what is added.
     pub compensations: Vec<(i64, i32)>,
+    /// Of a composite: each counts its samples from the place where it began.
+    voices: BTreeMap<TrackKey, Encoder>,
+    /// Number of an Opus packet of a voice, and its place in the mix.
+    pub heard: Vec<(TrackKey, u32, i64)>,
 }
 
 impl Encoder {
@@ -43,12 +48,32 @@ impl Encoder {
                 self.compensations.push((self.fed, *samples));
                 self.resampling = (*over > 0).then(|| (i64::from(*over), i64::from(*over) + i64::from(*samples), 0, 0));
             }
+            AudioOp::Mix { samples } => self.feed(*samples),
+            AudioOp::Voice(track, op) => self.voice(*track, op),
             AudioOp::Reset | AudioOp::Finish => {}
         }
         let whole = self.fed / FRAME + i64::from(*op == AudioOp::Finish);
         let frames = (self.frames..whole).map(|k| Bytes::from(format!("{k:010}"))).collect();
         self.frames = whole.max(self.frames);
         frames
+    }
+
+    fn voice(&mut self, track: TrackKey, op: &VoiceOp) {
+        match op {
+            VoiceOp::Begin { at } => {
+                let known = self.voices.insert(track, Self { fed: *at, ..Self::default() });
+                assert!(known.is_none(), "{track:?} begins before it ends");
+            }
+            VoiceOp::Give(op) => {
+                let voice = self.voices.get_mut(&track).expect("a voice begins before it gives");
+                voice.run(op);
+                for (number, at) in voice.placed.drain(..) {
+                    assert!(at >= self.fed + mixer::LAG, "{track:?} gives for {at}, {} are mixed", self.fed);
+                    self.heard.push((track, number, at));
+                }
+            }
+            VoiceOp::End => assert!(self.voices.remove(&track).is_some(), "{track:?} ends twice"),
+        }
     }
 
     /// Sample by sample, by the rule that `AudioOp::Compensate` states.

@@ -18,6 +18,25 @@ struct Chain {
     source_size: (u32, u32),
     encoding: Option<(u32, u32)>,
     owes_key: bool,
+    cameras: BTreeMap<TrackKey, Camera>,
+    canvas: Option<(u32, u32)>,
+}
+
+/// One decoder of a composite.
+#[derive(Clone, Debug, Default)]
+struct Camera {
+    decodable: bool,
+    last: Option<u32>,
+}
+
+/// What one frame of a composite is made of: number of each picture that is decoded for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Composed {
+    pub at: MediaTime,
+    pub decoded: Vec<(TrackKey, u32)>,
+    pub scene: Option<canvas::Scene<TrackKey>>,
+    pub key: bool,
+    pub encoding: Option<Encoding>,
 }
 
 #[derive(Clone, Debug)]
@@ -30,12 +49,21 @@ pub struct Transcoder {
     pub undecodable: u64,
     pub rng: Lcg,
     pub ops: Vec<(PlaylistKey, VideoOp)>,
+    pub frames: Vec<Composed>,
     chains: BTreeMap<PlaylistKey, Chain>,
 }
 
 impl Default for Transcoder {
     fn default() -> Self {
-        Self { least_us: 8_000, spread_us: 8_000, undecodable: 0, rng: Lcg(5), ops: Vec::new(), chains: BTreeMap::new() }
+        Self {
+            least_us: 8_000,
+            spread_us: 8_000,
+            undecodable: 0,
+            rng: Lcg(5),
+            ops: Vec::new(),
+            frames: Vec::new(),
+            chains: BTreeMap::new(),
+        }
     }
 }
 
@@ -44,10 +72,13 @@ impl Transcoder {
     pub fn run(&mut self, now: Tick, playlist: PlaylistKey, work: VideoOp) -> Option<(Tick, Transcoded)> {
         self.ops.push((playlist, work.clone()));
         let chain = self.chains.entry(playlist).or_default();
-        let VideoOp::Transcode { codec, data, key, rotation, at, force_key } = work else {
-            // Encoder and decoder go; what is unanswered is answered all the same.
-            *chain = Chain { unanswered: chain.unanswered, free_at: chain.free_at, last_at: chain.last_at, ..Chain::default() };
-            return None;
+        let at = match &work {
+            VideoOp::Transcode { at, .. } | VideoOp::Compose { at, .. } => *at,
+            VideoOp::Finish => {
+                // Encoder and decoder go; what is unanswered is answered all the same.
+                *chain = Chain { unanswered: chain.unanswered, free_at: chain.free_at, last_at: chain.last_at, ..Chain::default() };
+                return None;
+            }
         };
         chain.unanswered += 1;
         assert!(chain.unanswered <= MAX_UNANSWERED_PICTURES, "more than agreed are under way");
@@ -56,7 +87,17 @@ impl Transcoder {
         let spread = if self.spread_us > 0 { self.rng.below(self.spread_us) } else { 0 };
         chain.free_at = chain.free_at.max(now.0) + self.least_us + spread;
         let damaged = self.rng.chance(self.undecodable);
-        let result = chain.transcode(codec, &data, key && !damaged, damaged, rotation, force_key);
+        let result = match work {
+            VideoOp::Transcode { codec, data, key, rotation, force_key, .. } => {
+                chain.transcode(codec, &data, key && !damaged, damaged, rotation, force_key)
+            }
+            VideoOp::Compose { units, scene, encoding, at, force_key } => {
+                let (result, frame) = chain.compose(at, units, scene, encoding, force_key, damaged);
+                self.frames.push(frame);
+                result
+            }
+            VideoOp::Finish => unreachable!("answered above"),
+        };
         Some((Tick(chain.free_at), result))
     }
 
@@ -73,6 +114,44 @@ impl Transcoder {
 }
 
 impl Chain {
+    fn compose(
+        &mut self,
+        at: MediaTime,
+        units: Vec<(TrackKey, SourceUnit)>,
+        scene: Option<canvas::Scene<TrackKey>>,
+        encoding: Option<Encoding>,
+        force_key: bool,
+        damaged: bool,
+    ) -> (Transcoded, Composed) {
+        let (mut undecodable, mut decoded) = (Vec::new(), Vec::new());
+        for (track, SourceUnit { codec, data, key, .. }) in units {
+            let camera = self.cameras.entry(track).or_default();
+            let coded = if codec == Codec::Vp8 { vp8(&data) } else { h264(&data) };
+            let number = coded.map(|(_, n)| n).filter(|_| !damaged);
+            let follows = key || camera.decodable && number.is_some_and(|n| camera.last == n.checked_sub(1));
+            camera.decodable = number.is_some() && follows;
+            match number.filter(|_| follows) {
+                Some(n) => {
+                    camera.last = Some(n);
+                    decoded.push((track, n));
+                }
+                None => undecodable.push(track),
+            }
+        }
+        undecodable.dedup();
+        self.canvas = scene.as_ref().map(|scene| (scene.size.width, scene.size.height)).or(self.canvas);
+        let size = self.canvas.expect("a chain's first frame has a scene");
+        self.owes_key |= force_key;
+        let picture = encoding.map(|_| {
+            let key = self.encoding != Some(size) || self.owes_key;
+            (self.encoding, self.owes_key) = (Some(size), false);
+            // Its number is its place in ticks of a thirtieth of a second.
+            ComposedPicture { key, size, data: coded_picture(size, (at.0 / 3_000) as u32, key) }
+        });
+        let key = picture.as_ref().is_some_and(|picture| picture.key);
+        (Transcoded::Composed { picture, undecodable }, Composed { at, decoded, scene, key, encoding })
+    }
+
     fn transcode(&mut self, codec: Codec, data: &Bytes, key: bool, damaged: bool, rotation: u16, force_key: bool) -> Transcoded {
         let coded = if codec == Codec::Vp8 { vp8(data) } else { h264(data) };
         self.decodable = (key || self.decodable && self.codec == Some(codec)) && !damaged && coded.is_some();
@@ -84,14 +163,19 @@ impl Chain {
         let size = if rotation.is_multiple_of(180) { (width, height) } else { (height, width) };
         let key = self.encoding != Some(size) || self.owes_key;
         (self.encoding, self.owes_key) = (Some(size), false);
-        let mut out = vec![0, 0, 0, 1, 9, 0xf0];
-        let sets = [sps(size), vec![0x68, 0xce, 0x3c, 0x80]];
-        for nal in sets.into_iter().filter(|_| key).chain([slice(n, key)]) {
-            out.extend_from_slice(&[0, 0, 0, 1]);
-            out.extend_from_slice(&nal);
-        }
-        Transcoded::Picture { key, size, data: Bytes::from(out) }
+        Transcoded::Picture { key, size, data: coded_picture(size, n, key) }
     }
+}
+
+/// What our encoder would make of it.
+fn coded_picture(size: (u32, u32), n: u32, key: bool) -> Bytes {
+    let mut out = vec![0, 0, 0, 1, 9, 0xf0];
+    let sets = [sps(size), vec![0x68, 0xce, 0x3c, 0x80]];
+    for nal in sets.into_iter().filter(|_| key).chain([slice(n, key)]) {
+        out.extend_from_slice(&[0, 0, 0, 1]);
+        out.extend_from_slice(&nal);
+    }
+    Bytes::from(out)
 }
 
 /// Size, if the access unit has one, and number; None: not what a publisher of ours encoded.

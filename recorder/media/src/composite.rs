@@ -1,0 +1,225 @@
+//! Everybody in one playlist: pictures go to the stage, which makes frames of them; sound becomes voices, which the driver mixes.
+
+use crate::audio::{AudioChain, Sound};
+use crate::pictures::{Composing, Provenance};
+use crate::segmenter::Effect;
+use crate::stage::{Composition, Stage};
+use crate::stream::{Origin, PICTURE_SOON, Stream};
+use crate::video::Picture;
+use crate::{AudioOp, GapReason, MediaTime, ParticipantKey, Source, SourceUnit, TrackKey, VoiceOp};
+use std::collections::BTreeMap;
+
+/// A camera that should send and does not is missing from then on: its last picture is not shown any longer.
+const SILENT_90K: i64 = 10 * MediaTime::PER_SECOND;
+
+#[derive(Debug)]
+pub(crate) struct Composite {
+    stage: Stage<Unit>,
+    cameras: BTreeMap<TrackKey, Camera>,
+    voices: BTreeMap<TrackKey, AudioChain>,
+    /// What the session is to do or to know.
+    effects: Vec<Effect>,
+    /// Voices that nothing comes of any more.
+    silenced: Vec<TrackKey>,
+}
+
+/// An access unit on its way to a frame.
+#[derive(Debug)]
+struct Unit {
+    of: Provenance,
+    data: SourceUnit,
+}
+
+/// What is known of a camera's pictures; not of those that wait.
+#[derive(Debug, Default)]
+struct Camera {
+    /// Its last picture, or since when it should send.
+    last: Option<MediaTime>,
+    key_at: Option<MediaTime>,
+    /// Since when pictures are missing after a loss.
+    hole: Option<MediaTime>,
+    wanted: bool,
+}
+
+impl Camera {
+    /// What is missing until a picture at `at`, or until nothing is expected any more.
+    fn holes(&mut self, at: MediaTime) -> impl Iterator<Item = Effect> {
+        let silent = self.last.filter(|_| self.wanted).map(|last| MediaTime(last.0 + SILENT_90K));
+        let holes = [(self.hole.take(), GapReason::PacketLoss), (silent, GapReason::NoPicture)];
+        let gap = move |(start, reason): (Option<MediaTime>, _)| {
+            let start = start.filter(|start| *start < at)?;
+            Some(Effect::Gap { start, end: at, reason })
+        };
+        holes.into_iter().filter_map(gap)
+    }
+}
+
+impl Composite {
+    pub(crate) fn new(composition: Composition) -> Self {
+        Self {
+            stage: Stage::new(composition),
+            cameras: BTreeMap::new(),
+            voices: BTreeMap::new(),
+            effects: Vec::new(),
+            silenced: Vec::new(),
+        }
+    }
+
+    /// In force from the next frame on.
+    pub(crate) fn compose(&mut self, composition: Composition) {
+        self.stage.compose(composition);
+    }
+
+    /// Nobody is there.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.stage.is_empty()
+    }
+
+    /// Somebody's track is taken; a camera shows nothing before [`Self::camera`] says that it should send.
+    pub(crate) fn enters(&mut self, at: MediaTime, (participant, identity): (ParticipantKey, &str), source: Source, track: TrackKey) {
+        let video = matches!(source, Source::Camera | Source::ScreenShare).then_some(track);
+        if source != Source::ScreenShareAudio {
+            self.stage.published(participant, identity, source == Source::ScreenShare, video);
+        }
+        if video.is_some() {
+            self.cameras.entry(track).or_default();
+            self.stage.off(at, track);
+        }
+    }
+
+    /// A camera should send (true), or is muted or sends the SFU's filler (false).
+    pub(crate) fn camera(&mut self, at: MediaTime, track: TrackKey, wanted: bool) {
+        let Some(camera) = self.cameras.get_mut(&track).filter(|camera| camera.wanted != wanted) else { return };
+        match wanted {
+            true => self.stage.on(track),
+            false => {
+                self.effects.extend(camera.holes(at));
+                self.stage.off(at, track);
+            }
+        }
+        (camera.wanted, camera.last) = (wanted, wanted.then_some(at));
+    }
+
+    /// A track is withdrawn, or left out from now on.
+    pub(crate) fn withdrawn(&mut self, at: MediaTime, track: TrackKey) {
+        self.camera(at, track, false);
+        if self.cameras.remove(&track).is_some() {
+            self.stage.unpublished(at, track);
+        }
+        self.silence(track);
+    }
+
+    /// Nothing more is heard by this track.
+    pub(crate) fn silence(&mut self, track: TrackKey) {
+        if self.voices.remove(&track).is_some() {
+            self.silenced.push(track);
+        }
+    }
+
+    pub(crate) fn left(&mut self, participant: ParticipantKey) {
+        self.stage.left(participant);
+    }
+
+    pub(crate) fn picture(&mut self, at: MediaTime, picture: Picture, origin: &Origin) {
+        let camera = self.cameras.entry(origin.track).or_default();
+        if picture.key {
+            camera.key_at = Some(at);
+        }
+        let Some(key_at) = camera.key_at else { return };
+        self.effects.extend(camera.holes(at));
+        camera.last = Some(at);
+        let &Origin { track, record, unit, codec, replayed, .. } = origin;
+        let of = Provenance { record, unit, key_at, replayed };
+        let Picture { key, rotation, data, .. } = picture;
+        self.stage.unit(at, track, key, Unit { of, data: SourceUnit { codec, data, key, rotation } });
+    }
+
+    /// Pictures of this track were lost: the last one holds.
+    pub(crate) fn lost(&mut self, track: TrackKey) {
+        if let Some(camera) = self.cameras.get_mut(&track).filter(|camera| camera.key_at.is_some()) {
+            camera.hole = camera.hole.or(camera.last);
+        }
+    }
+
+    /// What the driver's decoder of this track knows is of no use.
+    pub(crate) fn stuck(&mut self, track: TrackKey) {
+        self.stage.lost(track);
+    }
+
+    /// A packet of a microphone; `soon`: a first picture is on its way. Returns whether it was used.
+    pub(crate) fn sound(&mut self, stream: &mut Stream, track: TrackKey, sound: &Sound, soon: bool) -> bool {
+        if !stream.is_live() {
+            stream.begin(self.stage.begins().map_or(sound.at, |first| first.min(sound.at)), false);
+        }
+        self.stage.begin_by(MediaTime(sound.at.0 + if soon { PICTURE_SOON } else { 0 }));
+        let voice = self.voices.entry(track).or_insert_with(|| {
+            let mut voice = AudioChain::default();
+            voice.begin(sound.at);
+            let at = stream.audio.place_of(sound.at);
+            stream.audio.order(AudioOp::Voice(track, VoiceOp::Begin { at }));
+            voice
+        });
+        let used = voice.sound(sound);
+        give(stream, track, voice);
+        used
+    }
+
+    /// All units up to `to` were given; no picture before `known` will come.
+    pub(crate) fn advance(&mut self, stream: &mut Stream, to: MediaTime, known: MediaTime) {
+        self.hand_on(stream);
+        self.frames(stream, known, MediaTime(i64::MAX));
+        let mut mixed = to;
+        for (track, voice) in &mut self.voices {
+            voice.advance(to);
+            give(stream, *track, voice);
+            mixed = voice.cursor().map_or(mixed, |cursor| mixed.min(cursor));
+        }
+        stream.advance(mixed, self.stage.frontier(known));
+        stream.tell(self.stage.take_needs_key().into_iter().map(Effect::NeedKey));
+    }
+
+    fn hand_on(&mut self, stream: &mut Stream) {
+        stream.tell(self.effects.drain(..));
+        for track in self.silenced.drain(..) {
+            stream.audio.order(AudioOp::Voice(track, VoiceOp::End));
+        }
+    }
+
+    /// The stay ends: nothing that comes continues what was there.
+    pub(crate) fn end(&mut self, stream: &mut Stream, at: MediaTime) {
+        self.frames(stream, MediaTime(at.0.saturating_add(crate::stage::LOOK_AHEAD)), at);
+        for camera in self.cameras.values_mut() {
+            self.effects.extend(camera.holes(at));
+            (camera.last, camera.key_at) = (None, None);
+        }
+        self.stage.end();
+        self.silenced.extend(std::mem::take(&mut self.voices).into_keys());
+        self.hand_on(stream);
+        stream.end(at);
+    }
+
+    /// The frames that can be made when everything before `known` was told, as far as they are before `end`.
+    fn frames(&mut self, stream: &mut Stream, known: MediaTime, end: MediaTime) {
+        for frame in self.stage.frames(known).into_iter().filter(|frame| frame.at < end) {
+            let (of, units): (Vec<_>, Vec<_>) = frame.units.into_iter().map(|(track, unit)| (unit.of, (track, unit.data))).unzip();
+            let composition = self.stage.composition();
+            let canvas = (composition.canvas.width, composition.canvas.height);
+            let keys = self.stage.tracks().filter_map(|track| self.cameras.get(&track)?.key_at);
+            let needs_from = keys.chain([frame.at]).fold(frame.at, MediaTime::min);
+            let tracks: Vec<TrackKey> = units.iter().map(|(track, _)| *track).collect();
+            let work = Composing { units, scene: frame.scene, encoding: Some(composition.encoding), force_key: false, of, needs_from };
+            if !stream.frame(frame.at, canvas, work) {
+                tracks.into_iter().for_each(|track| self.stage.lost(track));
+                self.stage.repeat_scene();
+            }
+        }
+    }
+}
+
+/// What a voice orders goes in order with everything else of the sound.
+fn give(stream: &mut Stream, track: TrackKey, voice: &mut AudioChain) {
+    for op in voice.take_ops() {
+        stream.audio.order(AudioOp::Voice(track, VoiceOp::Give(Box::new(op))));
+    }
+    stream.audio.holes.append(&mut voice.holes);
+}
