@@ -7,17 +7,18 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use recorder::compose::{Composer, Encoding, SourceUnit};
+use recorder::compose::Composer;
 use recorder_codec::h264::{H264Config, H264Encoder};
 use recorder_codec::{Colour, I420};
 use recorder_media::canvas::Yuv;
 use recorder_media::layout::{Canvas, Layout};
-use recorder_media::stage::{Composition, LOOK_AHEAD, Stage};
-use recorder_media::{Codec, MediaTime, ParticipantKey, TrackKey};
+use recorder_media::stage::{Change, Composition, LOOK_AHEAD, Stage};
+use recorder_media::{Codec, Encoding, MediaTime, ParticipantKey, SourceUnit, TrackKey};
 
 const CANVAS: Canvas = Canvas { width: 1280, height: 720 };
 const FRAMES_PER_SECOND: u32 = 30;
 const KBPS: u32 = 2000;
+const ENCODING: Encoding = Encoding { frames_per_second: FRAMES_PER_SECOND, kbps: KBPS };
 const SEGMENT_SECONDS: i64 = 6;
 
 struct Cameras {
@@ -80,24 +81,25 @@ fn camera(cameras: &Cameras, n: u32, folder: &Path) -> Result<Vec<SourceUnit>, B
 /// Frames made, and CPU seconds that it took.
 fn compose(cameras: &Cameras, sent: Vec<Vec<SourceUnit>>, folder: &Path) -> Result<(u64, f64), Box<dyn Error>> {
     let background = Yuv::from_rgb("#000000").ok_or("a colour")?;
-    let mut stage = Stage::new(Composition { layout: Layout::BestFit, canvas: CANVAS, frames_per_second: FRAMES_PER_SECOND, background });
+    let mut stage = Stage::new(Composition { layout: Layout::BestFit, canvas: CANVAS, background, encoding: ENCODING });
     for (n, units) in (0..).zip(sent) {
-        stage.published(ParticipantKey(n), &n.to_string(), false, Some(TrackKey(n)));
+        let (participant, uid) = (ParticipantKey(n), n.to_string());
+        stage.change(MediaTime(0), Change::Published { participant, uid, screen: false, video: Some(TrackKey(n)) });
         for (at, unit) in (0..).zip(units) {
             let at = MediaTime(at * MediaTime::PER_SECOND / i64::from(cameras.per_second));
             stage.unit(at, TrackKey(n), unit.key, unit);
         }
     }
-    let mut composer = Composer::new(Encoding { frames_per_second: FRAMES_PER_SECOND, kbps: KBPS });
+    let mut composer = Composer::new();
     let (mut file, mut count) = (Vec::new(), 0);
     let began = cpu_seconds()?;
     for frame in stage.frames(MediaTime(i64::from(cameras.seconds) * MediaTime::PER_SECOND + LOOK_AHEAD - 1)) {
         let key = frame.at.0 % (SEGMENT_SECONDS * MediaTime::PER_SECOND) == 0;
-        let composed = composer.frame(frame.at, frame.scene, frame.units, key)?.ok_or("a picture")?;
-        if !composed.undecodable.is_empty() {
-            return Err(format!("{:?} cannot be decoded", composed.undecodable).into());
+        let (picture, undecodable) = composer.frame(frame.at, frame.scene, frame.units, Some(frame.encoding), key)?;
+        if !undecodable.is_empty() {
+            return Err(format!("{undecodable:?} cannot be decoded").into());
         }
-        file.extend_from_slice(&composed.data);
+        file.extend_from_slice(&picture.ok_or("a picture")?.data);
         count += 1;
     }
     let took = cpu_seconds()? - began;

@@ -1,4 +1,4 @@
-//! The sound of each playlist: Opus -> 48 kHz samples -> AAC-LC, by order of the session and answered at once.
+//! The sound of each playlist: Opus -> 48 kHz samples -> (of a composite: the mix of all ->) AAC-LC, by order of the session and answered at once.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,8 @@ use bytes::Bytes;
 use recorder_codec::aac::{AacEncoder, AacProfile};
 use recorder_codec::opus::{CONCEAL_STEP_SAMPLES, OpusDecoder, PACKET_SAMPLES_MAX};
 use recorder_codec::{Channels, CodecError};
-use recorder_media::{AudioOp, PlaylistKey};
+use recorder_media::mixer::{self, Mixer};
+use recorder_media::{AudioOp, PlaylistKey, TrackKey, VoiceOp};
 
 /// Sound of one person (media.md: Mono48).
 const PROFILE: AacProfile = AacProfile { channels: Channels::Mono, bitrate_bps: 48_000 };
@@ -31,28 +32,25 @@ impl AudioChains {
 
 #[derive(Debug)]
 struct AudioChain {
-    decoder: OpusDecoder,
+    voice: Voice,
     encoder: AacEncoder,
-    compensation: Option<Compensation>,
     /// Less than one AAC frame, waiting for more.
     pending: Vec<f32>,
-    decoded: Vec<f32>,
+    mix: Option<Mix>,
 }
 
 impl AudioChain {
     fn new() -> Result<Self, CodecError> {
-        Ok(Self {
-            decoder: OpusDecoder::new(PROFILE.channels)?,
-            encoder: AacEncoder::new(PROFILE)?,
-            compensation: None,
-            pending: Vec::new(),
-            decoded: Vec::new(),
-        })
+        Ok(Self { voice: Voice::new()?, encoder: AacEncoder::new(PROFILE)?, pending: Vec::new(), mix: None })
     }
 
     fn run(&mut self, op: AudioOp) -> Result<Vec<Bytes>, CodecError> {
         let finish = op == AudioOp::Finish;
-        self.take_in(op)?;
+        match op {
+            AudioOp::Voice(track, op) => self.mix.get_or_insert_with(Mix::new).voice(track, op)?,
+            AudioOp::Mix { samples } => self.mix.get_or_insert_with(Mix::new).mix(samples, &mut self.pending),
+            own => self.voice.take_in(own, &mut self.pending)?,
+        }
         let mut frames = Vec::new();
         if finish && !self.pending.is_empty() {
             let whole = self.pending.len().next_multiple_of(AacEncoder::FRAME_SAMPLES);
@@ -65,8 +63,75 @@ impl AudioChain {
         Ok(frames.into_iter().map(Bytes::from).collect())
     }
 
-    /// Adds what an operation gives to the samples that wait for the encoder.
-    fn take_in(&mut self, op: AudioOp) -> Result<(), CodecError> {
+    fn encode(&mut self, frames: &mut Vec<Vec<u8>>) -> Result<(), CodecError> {
+        let whole = self.pending.len() / AacEncoder::FRAME_SAMPLES * AacEncoder::FRAME_SAMPLES;
+        for block in self.pending[..whole].chunks_exact(AacEncoder::FRAME_SAMPLES) {
+            self.encoder.encode(block, frames)?;
+        }
+        self.pending.drain(..whole);
+        Ok(())
+    }
+}
+
+/// The voices of a composite.
+#[derive(Debug)]
+struct Mix {
+    mixer: Mixer,
+    /// Each with the place of what it gives next.
+    voices: HashMap<TrackKey, (Voice, i64)>,
+    /// The place of what is mixed next.
+    next: i64,
+    given: Vec<f32>,
+}
+
+impl Mix {
+    fn new() -> Self {
+        Self { mixer: Mixer::new(mixer::Channels::Mono), voices: HashMap::new(), next: 0, given: Vec::new() }
+    }
+
+    fn voice(&mut self, track: TrackKey, op: VoiceOp) -> Result<(), CodecError> {
+        match op {
+            VoiceOp::Begin { at } => drop(self.voices.insert(track, (Voice::new()?, at))),
+            VoiceOp::Give(op) => {
+                let Some((voice, place)) = self.voices.get_mut(&track) else { return Ok(()) };
+                let silent = matches!(*op, AudioOp::Silence { .. });
+                self.given.clear();
+                voice.take_in(*op, &mut self.given)?;
+                if !silent {
+                    self.mixer.begin(track, mixer::Channels::Mono, *place);
+                    self.mixer.give(track, &self.given);
+                }
+                *place += self.given.len() as i64;
+            }
+            VoiceOp::End => {
+                self.mixer.end(track);
+                self.voices.remove(&track);
+            }
+        }
+        Ok(())
+    }
+
+    fn mix(&mut self, samples: u32, out: &mut Vec<f32>) {
+        self.next += i64::from(samples);
+        self.mixer.mix(self.next + mixer::LAG, out);
+    }
+}
+
+/// One microphone.
+#[derive(Debug)]
+struct Voice {
+    decoder: OpusDecoder,
+    compensation: Option<Compensation>,
+    decoded: Vec<f32>,
+}
+
+impl Voice {
+    fn new() -> Result<Self, CodecError> {
+        Ok(Self { decoder: OpusDecoder::new(PROFILE.channels)?, compensation: None, decoded: Vec::new() })
+    }
+
+    /// Appends what an operation gives.
+    fn take_in(&mut self, op: AudioOp, out: &mut Vec<f32>) -> Result<(), CodecError> {
         self.decoded.clear();
         match op {
             AudioOp::Reset => self.decoder = OpusDecoder::new(PROFILE.channels)?,
@@ -92,9 +157,9 @@ impl AudioChain {
                 self.exactly(samples);
             }
             AudioOp::Silence { samples } => self.exactly(samples),
-            AudioOp::Finish => {}
+            AudioOp::Finish | AudioOp::Voice(..) | AudioOp::Mix { .. } => {}
         }
-        self.push_decoded();
+        self.hand_on(out);
         Ok(())
     }
 
@@ -111,28 +176,19 @@ impl AudioChain {
         self.decoded.resize(samples as usize, 0.0);
     }
 
-    fn push_decoded(&mut self) {
-        let Self { compensation, decoded, pending, .. } = self;
+    fn hand_on(&mut self, out: &mut Vec<f32>) {
+        let Self { compensation, decoded, .. } = self;
         let mut samples = decoded.iter();
         if let Some(under_way) = compensation {
             for sample in samples.by_ref() {
-                under_way.push(*sample, pending);
+                under_way.push(*sample, out);
                 if under_way.is_over() {
                     *compensation = None;
                     break;
                 }
             }
         }
-        pending.extend(samples);
-    }
-
-    fn encode(&mut self, frames: &mut Vec<Vec<u8>>) -> Result<(), CodecError> {
-        let whole = self.pending.len() / AacEncoder::FRAME_SAMPLES * AacEncoder::FRAME_SAMPLES;
-        for block in self.pending[..whole].chunks_exact(AacEncoder::FRAME_SAMPLES) {
-            self.encoder.encode(block, frames)?;
-        }
-        self.pending.drain(..whole);
-        Ok(())
+        out.extend(samples);
     }
 }
 
@@ -221,20 +277,20 @@ mod tests {
     #[test]
     fn minutes_of_drift_are_absorbed_without_a_click() {
         const TONE: f64 = 440.0;
-        let mut chain = AudioChain::new().expect("codecs");
+        let (mut voice, mut pending) = (Voice::new().expect("a codec"), Vec::new());
         let mut encoder = recorder_codec::opus::OpusEncoder::new(Channels::Mono, 48_000).expect("encoder");
         let (mut fed, mut given, mut last, mut worst) = (0i64, 0i64, [0f32; 2], 0f32);
         for packet in 0..60_000u64 {
             if packet % 1250 == 600 {
                 let samples = if packet % 2500 == 600 { 240 } else { -240 };
-                chain.take_in(AudioOp::Compensate { samples, over: 48_000 }).expect("ordered");
+                voice.take_in(AudioOp::Compensate { samples, over: 48_000 }, &mut pending).expect("ordered");
                 fed += i64::from(samples);
             }
             let tone = |n: u64| (0.5 * ((packet * 960 + n) as f64 * TONE * std::f64::consts::TAU / 48_000.0).sin()) as f32;
             let sound: Vec<f32> = (0..960).map(tone).collect();
             let coded = encoder.encode(&sound).expect("packet").into();
-            chain.take_in(AudioOp::Decode { packet: coded, samples: 960 }).expect("decoded");
-            for sample in chain.pending.drain(..) {
+            voice.take_in(AudioOp::Decode { packet: coded, samples: 960 }, &mut pending).expect("decoded");
+            for sample in pending.drain(..) {
                 // The second difference of a tone is small; of a sample left out or doubled it is as large as the first.
                 let bend = (sample - 2.0 * last[1] + last[0]).abs();
                 worst = if given > 9_600 { worst.max(bend) } else { worst };

@@ -3,66 +3,43 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use recorder_codec::h264::{H264Config, H264Encoder, Latency, Preset, Rate};
 
 use recorder_codec::{CodecError, Colour, Crop, I420, Picture, Rotation, Scaler};
 use recorder_media::canvas::{Canvas, Content, Fill, Pictures, Planes, Scene};
-use recorder_media::{Codec, MediaTime, TrackKey};
+use recorder_media::{ComposedPicture, Encoding, MediaTime, SourceUnit, TrackKey};
 
 use crate::transcode::{Decoding, TranscodeError, access_unit};
 
 /// A camera that is not shown keeps its decoder for this long.
 const KEPT_90K: i64 = 60 * MediaTime::PER_SECOND;
 
-/// One access unit of a camera.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SourceUnit {
-    pub codec: Codec,
-    /// Annex B for H.264, else as the codec's RTP payload format leaves it.
-    pub data: Bytes,
-    /// It can be decoded by itself.
-    pub key: bool,
-    /// Degrees clockwise by which it is to be turned.
-    pub rotation: u16,
-}
-
-/// What a canvas is encoded to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Encoding {
-    /// Nominal, 1 to 60.
-    pub frames_per_second: u32,
-    /// 1000 bit/s, on average and at most over one second.
-    pub kbps: u32,
-}
-
-/// One picture of the composite.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Composed {
-    pub key: bool,
-    /// One access unit with its delimiter.
-    pub data: Bytes,
-    /// Cameras of which something could not be decoded: nothing of them is, until a key frame.
-    pub undecodable: Vec<TrackKey>,
-}
+/// A frame of the composite; None if none was asked for.
+pub type Composed = (Option<ComposedPicture>, Vec<TrackKey>);
 
 /// One thread's work; frames in order of time.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Composer {
-    encoding: Encoding,
     cameras: Cameras,
     canvas: Option<Canvas<TrackKey>>,
-    encoder: Option<((u32, u32), H264Encoder)>,
+    encoder: Option<(Format, H264Encoder)>,
     owes_key: bool,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Format {
+    size: (u32, u32),
+    encoding: Encoding,
+}
+
 impl Composer {
-    pub fn new(encoding: Encoding) -> Self {
-        Self { encoding, cameras: Cameras::default(), canvas: None, encoder: None, owes_key: false }
+    pub fn new() -> Self {
+        Self::default()
     }
 
-    /// Decodes `units`, in their order, paints what changed by them or by a new `scene`, and encodes the whole: an IDR picture if `force_key`, or if the
-    /// canvas has another size than before.
+    /// Decodes `units`, in their order, paints what changed by them or by a new `scene`, and encodes the whole, if there is an `encoding`: as an
+    /// IDR picture if `force_key`, or if canvas or encoding are others than before. With the picture come the cameras of which something could
+    /// not be decoded: nothing of them is, until a key frame.
     ///
     /// # Errors
     /// [`CodecError::Open`] and [`CodecError::Encode`] of the encoder: nothing that a unit could cause.
@@ -71,8 +48,9 @@ impl Composer {
         at: MediaTime,
         scene: Option<Scene<TrackKey>>,
         units: Vec<(TrackKey, SourceUnit)>,
+        encoding: Option<Encoding>,
         force_key: bool,
-    ) -> Result<Option<Composed>, CodecError> {
+    ) -> Result<Composed, CodecError> {
         let (changed, undecodable) = self.cameras.take(units, at);
         if let Some(scene) = scene {
             self.cameras.retain(&scene, at);
@@ -82,25 +60,31 @@ impl Composer {
             }
         }
         self.owes_key |= force_key;
-        let Some(canvas) = &mut self.canvas else { return Ok(None) };
+        let Some(canvas) = &mut self.canvas else { return Ok((None, undecodable)) };
         canvas.paint(&changed, &mut self.cameras);
-        let painted = canvas.planes();
-        let size = (painted.width, painted.height);
-        let encoder = match self.encoder.take().filter(|(of, _)| *of == size) {
+        let Some(encoding) = encoding else { return Ok((None, undecodable)) };
+        let Planes { width, height, y, u, v } = canvas.planes();
+        let size = (width, height);
+        let format = Format { size, encoding };
+        let encoder = match self.encoder.take().filter(|(of, _)| *of == format) {
             Some((_, encoder)) => encoder,
-            None => H264Encoder::new(&config(size, self.encoding))?,
+            None => H264Encoder::new(&config(format))?,
         };
-        let (_, encoder) = self.encoder.insert((size, encoder));
-        let Planes { width, height, y, u, v } = painted;
+        let (_, encoder) = self.encoder.insert((format, encoder));
         let mut frames = Vec::with_capacity(1);
         encoder.encode(&I420 { width, height, y, u, v }, at.0, self.owes_key, &mut frames)?;
-        let Some(frame) = frames.pop() else { return Ok(None) };
+        let Some(frame) = frames.pop() else { return Ok((None, undecodable)) };
         self.owes_key &= !frame.keyframe;
-        Ok(Some(Composed { key: frame.keyframe, data: access_unit(&frame), undecodable }))
+        Ok((Some(ComposedPicture { key: frame.keyframe, size, data: access_unit(&frame) }), undecodable))
+    }
+
+    /// The encoder failed: the next picture is by another one.
+    pub(crate) fn forget_encoder(&mut self) {
+        (self.encoder, self.owes_key) = (None, true);
     }
 }
 
-fn config((width, height): (u32, u32), encoding: Encoding) -> H264Config {
+fn config(Format { size: (width, height), encoding }: Format) -> H264Config {
     H264Config {
         width,
         height,

@@ -10,8 +10,13 @@ use bytes::{BufMut, Bytes, BytesMut};
 use recorder_codec::h264::{EncodedFrame, H264Config, H264Encoder};
 use recorder_codec::video::{VideoCodec, VideoDecoder};
 use recorder_codec::{CodecError, Colour, Picture, Rotation};
-use recorder_media::{Codec, Input, MAX_UNANSWERED_PICTURES, OpId, PlaylistKey, Transcoded, VideoOp};
+use recorder_media::canvas::Scene;
+use recorder_media::{
+    Codec, Encoding, Input, MAX_UNANSWERED_PICTURES, MediaTime, OpId, PlaylistKey, SourceUnit, TrackKey, Transcoded, VideoOp,
+};
 use tokio::sync::mpsc::UnboundedSender;
+
+use crate::compose::Composer;
 
 /// Stands before every access unit (ISO/IEC 13818-1 section 2.14.1): primary_pic_type 7, any slice type.
 const ACCESS_UNIT_DELIMITER: [u8; 6] = [0, 0, 0, 1, 9, 0xf0];
@@ -76,7 +81,8 @@ fn answer_all(playlist: PlaylistKey, work: &Receiver<(OpId, VideoOp)>, results: 
         let unwound = catch_unwind(AssertUnwindSafe(|| chain.run(work)));
         let result = unwound.unwrap_or_else(|_| {
             // Every operation is answered, or the recording would wait for it; what the chain was in the middle of is unknown.
-            chain = Chain { owes_key: true, ..Chain::default() };
+            let lost = std::mem::take(&mut chain);
+            chain = Chain { owes_key: true, scene: lost.scene, ..Chain::default() };
             Transcoded::Undecodable
         });
         if results.send(Input::VideoEncoded { playlist, op, result }).is_err() {
@@ -120,6 +126,9 @@ struct Chain {
     encoder: Option<Encoder>,
     /// A key frame was asked for and none was made yet.
     owes_key: bool,
+    composer: Option<Composer>,
+    /// Of the composite: the newest one.
+    scene: Option<Scene<TrackKey>>,
 }
 
 #[derive(Debug)]
@@ -131,7 +140,11 @@ struct Encoder {
 
 impl Chain {
     fn run(&mut self, work: VideoOp) -> Transcoded {
-        let VideoOp::Transcode { codec, data, key, rotation, at, force_key } = work else { return Transcoded::Hidden };
+        let (codec, data, key, rotation, at, force_key) = match work {
+            VideoOp::Transcode { codec, data, key, rotation, at, force_key } => (codec, data, key, rotation, at, force_key),
+            VideoOp::Compose { units, scene, encoding, at, force_key } => return self.compose(at, units, scene, encoding, force_key),
+            VideoOp::Finish => return Transcoded::Hidden,
+        };
         self.owes_key |= force_key;
         let decoded = match self.decoding.decode(codec, &data, key, at.0) {
             Ok(decoded) => decoded,
@@ -146,6 +159,29 @@ impl Chain {
             (self.encoder, self.owes_key) = (None, true);
             Transcoded::Undecodable
         })
+    }
+
+    fn compose(
+        &mut self,
+        at: MediaTime,
+        units: Vec<(TrackKey, SourceUnit)>,
+        scene: Option<Scene<TrackKey>>,
+        encoding: Option<Encoding>,
+        force_key: bool,
+    ) -> Transcoded {
+        let fresh = self.composer.is_none();
+        if scene.is_some() {
+            self.scene.clone_from(&scene);
+        }
+        let scene = scene.or_else(|| self.scene.clone().filter(|_| fresh));
+        let composer = self.composer.get_or_insert_default();
+        let composed = composer.frame(at, scene, units, encoding, force_key || fresh);
+        let (picture, undecodable) = composed.unwrap_or_else(|error| {
+            tracing::warn!(%error, "a frame cannot be encoded");
+            composer.forget_encoder();
+            (None, Vec::new())
+        });
+        Transcoded::Composed { picture, undecodable }
     }
 
     fn encode(&mut self, picture: &Picture, pts: i64) -> Result<Transcoded, TranscodeError> {

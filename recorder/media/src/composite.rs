@@ -3,11 +3,12 @@
 use crate::audio::{AudioChain, Sound};
 use crate::pictures::{Composing, Provenance};
 use crate::segmenter::Effect;
-use crate::stage::{Composition, Stage};
+use crate::stage::{Change, Composition, Frame, Stage};
 use crate::stream::{Origin, PICTURE_SOON, Stream};
+use crate::track::is_video;
 use crate::video::Picture;
 use crate::{AudioOp, GapReason, MediaTime, ParticipantKey, Source, SourceUnit, TrackKey, VoiceOp};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A camera that should send and does not is missing from then on: its last picture is not shown any longer.
 const SILENT_90K: i64 = 10 * MediaTime::PER_SECOND;
@@ -17,6 +18,10 @@ pub(crate) struct Composite {
     stage: Stage<Unit>,
     cameras: BTreeMap<TrackKey, Camera>,
     voices: BTreeMap<TrackKey, AudioChain>,
+    /// Of whom something is taken, until they leave.
+    present: BTreeSet<ParticipantKey>,
+    /// When the first unit came: nothing is missing before that.
+    since: Option<MediaTime>,
     /// What the session is to do or to know.
     effects: Vec<Effect>,
     /// Voices that nothing comes of any more.
@@ -43,8 +48,9 @@ struct Camera {
 
 impl Camera {
     /// What is missing until a picture at `at`, or until nothing is expected any more.
-    fn holes(&mut self, at: MediaTime) -> impl Iterator<Item = Effect> {
-        let silent = self.last.filter(|_| self.wanted).map(|last| MediaTime(last.0 + SILENT_90K));
+    fn holes(&mut self, at: MediaTime, since: Option<MediaTime>) -> impl Iterator<Item = Effect> + use<> {
+        let last = self.last.zip(since).filter(|_| self.wanted).map(|(last, since)| last.max(since));
+        let silent = last.map(|last| MediaTime(last.0 + SILENT_90K));
         let holes = [(self.hole.take(), GapReason::PacketLoss), (silent, GapReason::NoPicture)];
         let gap = move |(start, reason): (Option<MediaTime>, _)| {
             let start = start.filter(|start| *start < at)?;
@@ -60,30 +66,34 @@ impl Composite {
             stage: Stage::new(composition),
             cameras: BTreeMap::new(),
             voices: BTreeMap::new(),
+            present: BTreeSet::new(),
+            since: None,
             effects: Vec::new(),
             silenced: Vec::new(),
         }
     }
 
     /// In force from the next frame on.
-    pub(crate) fn compose(&mut self, composition: Composition) {
-        self.stage.compose(composition);
+    pub(crate) fn compose(&mut self, at: MediaTime, composition: Composition) {
+        self.stage.change(at, Change::Compose(composition));
     }
 
     /// Nobody is there.
     pub(crate) fn is_empty(&self) -> bool {
-        self.stage.is_empty()
+        self.present.is_empty()
     }
 
     /// Somebody's track is taken; a camera shows nothing before [`Self::camera`] says that it should send.
     pub(crate) fn enters(&mut self, at: MediaTime, (participant, identity): (ParticipantKey, &str), source: Source, track: TrackKey) {
-        let video = matches!(source, Source::Camera | Source::ScreenShare).then_some(track);
+        self.present.insert(participant);
+        let video = is_video(source).then_some(track);
         if source != Source::ScreenShareAudio {
-            self.stage.published(participant, identity, source == Source::ScreenShare, video);
+            let (uid, screen) = (identity.to_owned(), source == Source::ScreenShare);
+            self.stage.change(at, Change::Published { participant, uid, screen, video });
         }
         if video.is_some() {
             self.cameras.entry(track).or_default();
-            self.stage.off(at, track);
+            self.stage.change(at, Change::Off(track));
         }
     }
 
@@ -91,10 +101,10 @@ impl Composite {
     pub(crate) fn camera(&mut self, at: MediaTime, track: TrackKey, wanted: bool) {
         let Some(camera) = self.cameras.get_mut(&track).filter(|camera| camera.wanted != wanted) else { return };
         match wanted {
-            true => self.stage.on(track),
+            true => self.stage.change(at, Change::On(track)),
             false => {
-                self.effects.extend(camera.holes(at));
-                self.stage.off(at, track);
+                self.effects.extend(camera.holes(at, self.since));
+                self.stage.change(at, Change::Off(track));
             }
         }
         (camera.wanted, camera.last) = (wanted, wanted.then_some(at));
@@ -104,7 +114,7 @@ impl Composite {
     pub(crate) fn withdrawn(&mut self, at: MediaTime, track: TrackKey) {
         self.camera(at, track, false);
         if self.cameras.remove(&track).is_some() {
-            self.stage.unpublished(at, track);
+            self.stage.change(at, Change::Unpublished(track));
         }
         self.silence(track);
     }
@@ -116,8 +126,9 @@ impl Composite {
         }
     }
 
-    pub(crate) fn left(&mut self, participant: ParticipantKey) {
-        self.stage.left(participant);
+    pub(crate) fn left(&mut self, at: MediaTime, participant: ParticipantKey) {
+        self.present.remove(&participant);
+        self.stage.change(at, Change::Left(participant));
     }
 
     pub(crate) fn picture(&mut self, at: MediaTime, picture: Picture, origin: &Origin) {
@@ -126,7 +137,8 @@ impl Composite {
             camera.key_at = Some(at);
         }
         let Some(key_at) = camera.key_at else { return };
-        self.effects.extend(camera.holes(at));
+        self.effects.extend(camera.holes(at, self.since));
+        self.since.get_or_insert(at);
         camera.last = Some(at);
         let &Origin { track, record, unit, codec, replayed, .. } = origin;
         let of = Provenance { record, unit, key_at, replayed };
@@ -148,6 +160,7 @@ impl Composite {
 
     /// A packet of a microphone; `soon`: a first picture is on its way. Returns whether it was used.
     pub(crate) fn sound(&mut self, stream: &mut Stream, track: TrackKey, sound: &Sound, soon: bool) -> bool {
+        self.since.get_or_insert(sound.at);
         if !stream.is_live() {
             stream.begin(self.stage.begins().map_or(sound.at, |first| first.min(sound.at)), false);
         }
@@ -189,7 +202,7 @@ impl Composite {
     pub(crate) fn end(&mut self, stream: &mut Stream, at: MediaTime) {
         self.frames(stream, MediaTime(at.0.saturating_add(crate::stage::LOOK_AHEAD)), at);
         for camera in self.cameras.values_mut() {
-            self.effects.extend(camera.holes(at));
+            self.effects.extend(camera.holes(at, self.since));
             (camera.last, camera.key_at) = (None, None);
         }
         self.stage.end();
@@ -200,15 +213,15 @@ impl Composite {
 
     /// The frames that can be made when everything before `known` was told, as far as they are before `end`.
     fn frames(&mut self, stream: &mut Stream, known: MediaTime, end: MediaTime) {
-        for frame in self.stage.frames(known).into_iter().filter(|frame| frame.at < end) {
-            let (of, units): (Vec<_>, Vec<_>) = frame.units.into_iter().map(|(track, unit)| (unit.of, (track, unit.data))).unzip();
-            let composition = self.stage.composition();
-            let canvas = (composition.canvas.width, composition.canvas.height);
-            let keys = self.stage.tracks().filter_map(|track| self.cameras.get(&track)?.key_at);
-            let needs_from = keys.chain([frame.at]).fold(frame.at, MediaTime::min);
+        if !stream.has_pictures() {
+            return;
+        }
+        for mut frame in self.stage.frames(known).into_iter().filter(|frame| frame.at < end) {
+            let (of, units): (Vec<_>, Vec<_>) = std::mem::take(&mut frame.units).into_iter().map(|(track, unit)| (unit.of, (track, unit.data))).unzip();
             let tracks: Vec<TrackKey> = units.iter().map(|(track, _)| *track).collect();
-            let work = Composing { units, scene: frame.scene, encoding: Some(composition.encoding), force_key: false, of, needs_from };
-            if !stream.frame(frame.at, canvas, work) {
+            let Frame { at, canvas, encoding, needs_from, scene, .. } = frame;
+            let work = Composing { units, scene, encoding: Some(encoding), force_key: false, of, needs_from };
+            if !stream.frame(at, (canvas.width, canvas.height), work) {
                 tracks.into_iter().for_each(|track| self.stage.lost(track));
                 self.stage.repeat_scene();
             }

@@ -344,7 +344,7 @@ impl Lane {
                 composite.withdrawn(at, key);
                 let is_theirs = |key: &TrackKey| around.tracks.get(key).is_some_and(|track| track.participant == participant);
                 if !self.tracks.iter().any(is_theirs) {
-                    composite.left(participant);
+                    composite.left(at, participant);
                 }
                 composite.is_empty()
             }
@@ -353,11 +353,11 @@ impl Lane {
                 false
             }
             LaneEvent::Left(participant) => {
-                composite.left(participant);
+                composite.left(at, participant);
                 composite.is_empty()
             }
             LaneEvent::Compose(composition) => {
-                composite.compose(composition);
+                composite.compose(at, composition);
                 false
             }
             LaneEvent::Pause => true,

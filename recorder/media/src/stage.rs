@@ -1,6 +1,6 @@
 //! Who is shown where at which moment, and which pictures make each frame of a composite: roster, rules of content, output clock.
 //!
-//! Told in order of media time what happens; answers with [`Frame`]s, one every 1/fps second of media time. `U` is an access unit.
+//! Told in order of media time what happens, each change before what comes at or behind it; answers with [`Frame`]s, one every 1/fps second of media time. `U` is an access unit.
 
 use crate::canvas::{Content, Scene, Tile, Yuv};
 use crate::layout::{Canvas, Entry, Layout, places};
@@ -28,10 +28,31 @@ pub struct Composition {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame<U> {
     pub at: MediaTime,
+    pub canvas: Canvas,
+    pub encoding: Encoding,
+    /// To make it again takes what came from here on: the oldest key frame of those on the stage.
+    pub needs_from: MediaTime,
     /// None: as the frame before.
     pub scene: Option<Scene<TrackKey>>,
     /// To be decoded before it is painted: of each track in decoding order; the last is shown.
     pub units: Vec<(TrackKey, U)>,
+}
+
+/// What happens to those on the stage, or to the picture of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Somebody publishes: who does is in the roster from the first time on. `video`: absent for sound. A share is an entry of its own.
+    Published { participant: ParticipantKey, uid: String, screen: bool, video: Option<TrackKey> },
+    /// A camera is switched off (muted): its last picture holds for a while.
+    Off(TrackKey),
+    /// And on again: shown from its next picture on.
+    On(TrackKey),
+    /// A camera is withdrawn: as if switched off. A share is gone at once.
+    Unpublished(TrackKey),
+    /// Those behind move up.
+    Left(ParticipantKey),
+    /// Replaces the whole one.
+    Compose(Composition),
 }
 
 /// An entry of the roster: a person, or a person's screen share.
@@ -51,6 +72,8 @@ struct Feed<U> {
     waiting: VecDeque<(MediaTime, bool, U)>,
     /// Of the picture that was taken last.
     last: Option<MediaTime>,
+    /// Of the key frame that was taken last.
+    key_at: Option<MediaTime>,
     /// What comes can be decoded: nothing was left out since the last key frame.
     in_sync: bool,
     /// A key frame was asked for.
@@ -62,6 +85,10 @@ pub struct Stage<U> {
     composition: Composition,
     roster: Vec<Figure>,
     feeds: BTreeMap<TrackKey, Feed<U>>,
+    /// Cameras that still send, and of whose publishers a newer one is shown.
+    replaced: BTreeSet<TrackKey>,
+    /// In order of time; not in force yet.
+    changes: VecDeque<(MediaTime, Change)>,
     /// Frames are made: from the first key frame on, or since [`Self::begin`].
     begun: bool,
     /// They are made from here on, even if no key frame comes.
@@ -74,18 +101,19 @@ pub struct Stage<U> {
 
 impl<U> Feed<U> {
     fn new() -> Self {
-        Self { waiting: VecDeque::new(), last: None, in_sync: false, asked: false }
+        Self { waiting: VecDeque::new(), last: None, key_at: None, in_sync: false, asked: false }
     }
 
     /// The units up to the picture that is nearest to `at`.
     fn take(&mut self, at: MediaTime) -> Vec<U> {
         let mut taken = Vec::new();
-        while let Some(&(next, ..)) = self.waiting.front() {
+        while let Some(&(next, key, _)) = self.waiting.front() {
             let nearer = self.last.is_some_and(|last| next.0 - at.0 < at.0 - last.0) && next.0 <= at.0 + LOOK_AHEAD;
             if next > at && !nearer {
                 break;
             }
             self.last = Some(next);
+            self.key_at = if key { self.last } else { self.key_at };
             taken.extend(self.waiting.pop_front().map(|(.., unit)| unit));
         }
         taken
@@ -120,6 +148,8 @@ impl<U> Stage<U> {
             composition,
             roster: Vec::new(),
             feeds: BTreeMap::new(),
+            replaced: BTreeSet::new(),
+            changes: VecDeque::new(),
             begun: false,
             due: None,
             from: MediaTime(i64::MIN),
@@ -128,24 +158,38 @@ impl<U> Stage<U> {
         }
     }
 
-    /// In force from the next frame on; replaces the whole one.
-    pub fn compose(&mut self, composition: Composition) {
-        self.composition = composition;
+    /// In force from the first frame on that is not before `at`.
+    pub fn change(&mut self, at: MediaTime, change: Change) {
+        self.changes.push_back((at, change));
     }
 
-    /// Somebody publishes: who does is in the roster from the first time on. `video`: absent for sound. A share is an entry of its own.
-    pub fn published(&mut self, participant: ParticipantKey, uid: &str, screen: bool, video: Option<TrackKey>) {
+    fn settle(&mut self, until: MediaTime) {
+        while let Some((at, change)) = self.changes.pop_front_if(|(at, _)| *at <= until) {
+            match change {
+                Change::Published { participant, uid, screen, video } => self.published(participant, uid, screen, video),
+                Change::Off(track) => self.off(at, track),
+                Change::On(track) => self.on(track),
+                Change::Unpublished(track) => self.unpublished(at, track),
+                Change::Left(participant) => self.left(participant),
+                Change::Compose(composition) => self.composition = composition,
+            }
+        }
+    }
+
+    fn published(&mut self, participant: ParticipantKey, uid: String, screen: bool, video: Option<TrackKey>) {
         let known = self.roster.iter_mut().find(|figure| figure.participant == participant && figure.screen == screen);
+        let mut replaced = None;
         match known {
             Some(figure) => {
                 if let Some(track) = video {
-                    (figure.track, figure.off) = (Some(track), false);
+                    replaced = figure.track.replace(track).filter(|before| *before != track);
+                    figure.off = false;
                     figure.shown_until = MediaTime(i64::MIN);
                 }
             }
             None => self.roster.push(Figure {
                 participant,
-                uid: uid.to_owned(),
+                uid,
                 screen,
                 track: video,
                 off: false,
@@ -155,45 +199,52 @@ impl<U> Stage<U> {
         if let Some(track) = video {
             self.feeds.entry(track).or_insert_with(Feed::new);
         }
-        // That of a camera which this one replaces.
-        self.forget_feeds();
+        if let Some(track) = replaced {
+            self.forget(track);
+            self.replaced.insert(track);
+        }
     }
 
-    /// A camera is switched off (muted): its last picture holds for a while.
-    pub fn off(&mut self, at: MediaTime, track: TrackKey) {
+    fn off(&mut self, at: MediaTime, track: TrackKey) {
         for figure in self.roster.iter_mut().filter(|figure| figure.track == Some(track)) {
             figure.off = true;
             figure.shown_until = figure.shown_until.min(MediaTime(at.0 + HOLD_OFF));
         }
     }
 
-    /// And on again: shown from its next picture on.
-    pub fn on(&mut self, track: TrackKey) {
+    fn on(&mut self, track: TrackKey) {
         self.roster.iter_mut().filter(|figure| figure.track == Some(track)).for_each(|figure| figure.off = false);
     }
 
-    /// A camera is withdrawn: as if switched off. A share is gone at once.
-    pub fn unpublished(&mut self, at: MediaTime, track: TrackKey) {
+    fn unpublished(&mut self, at: MediaTime, track: TrackKey) {
         self.off(at, track);
-        self.roster.retain(|figure| !(figure.screen && figure.track == Some(track)));
-        self.feeds.get_mut(&track).into_iter().for_each(|feed| feed.waiting.clear());
-        self.forget_feeds();
+        self.replaced.remove(&track);
+        let is_share = |figure: &Figure| figure.screen && figure.track == Some(track);
+        match self.roster.iter().any(is_share) {
+            true => {
+                self.roster.retain(|figure| !is_share(figure));
+                self.forget(track);
+            }
+            false => self.feeds.get_mut(&track).into_iter().for_each(|feed| feed.waiting.clear()),
+        }
     }
 
-    /// Those behind move up.
-    pub fn left(&mut self, participant: ParticipantKey) {
-        self.roster.retain(|figure| figure.participant != participant);
-        self.forget_feeds();
+    fn left(&mut self, participant: ParticipantKey) {
+        let gone: Vec<TrackKey> =
+            self.roster.extract_if(.., |figure| figure.participant == participant).filter_map(|figure| figure.track).collect();
+        gone.into_iter().for_each(|track| self.forget(track));
     }
 
-    fn forget_feeds(&mut self) {
-        let roster = &self.roster;
-        self.feeds.retain(|track, _| roster.iter().any(|figure| figure.track == Some(*track)));
-        self.needs_key.retain(|track| self.feeds.contains_key(track));
+    fn forget(&mut self, track: TrackKey) {
+        self.feeds.remove(&track);
+        self.needs_key.remove(&track);
     }
 
     /// The next access unit of a track. Between a loss and a key frame there are none.
     pub fn unit(&mut self, at: MediaTime, track: TrackKey, key: bool, unit: U) {
+        if self.replaced.contains(&track) {
+            return;
+        }
         // It may be mapped to a moment before its publication.
         let feed = self.feeds.entry(track).or_insert_with(Feed::new);
         if key {
@@ -234,6 +285,7 @@ impl<U> Stage<U> {
 
     /// No frames until there is media again, of which nothing continues what was there. Who is in the roster stays.
     pub fn end(&mut self) {
+        self.settle(MediaTime(i64::MAX));
         self.begun = false;
         self.due = None;
         self.last = None;
@@ -252,25 +304,11 @@ impl<U> Stage<U> {
         self.last = None;
     }
 
-    /// Nobody is in the roster.
-    pub fn is_empty(&self) -> bool {
-        self.roster.is_empty()
-    }
-
     /// No frame before this time will come any more, when everything before `known` was told.
     pub fn frontier(&self, known: MediaTime) -> MediaTime {
         MediaTime(known.0.saturating_sub(LOOK_AHEAD)).max(self.from)
     }
 
-    /// What is encoded, and how large it is.
-    pub fn composition(&self) -> &Composition {
-        &self.composition
-    }
-
-    /// Those that are shown, or will be when their next picture comes.
-    pub fn tracks(&self) -> impl Iterator<Item = TrackKey> {
-        self.feeds.keys().copied()
-    }
 
     /// The frames that can be made when everything before `known` was told.
     pub fn frames(&mut self, known: MediaTime) -> Vec<Frame<U>> {
@@ -282,6 +320,11 @@ impl<U> Stage<U> {
             let at = first_tick(self.from, self.composition.encoding.frames_per_second);
             if at.0.saturating_add(LOOK_AHEAD) > known.0 {
                 break;
+            }
+            if self.changes.front().is_some_and(|(change, _)| *change <= at) {
+                self.settle(at);
+                // It may be another clock now.
+                continue;
             }
             frames.push(self.frame(at));
             self.from = MediaTime(at.0 + 1);
@@ -317,7 +360,9 @@ impl<U> Stage<U> {
         if changed {
             self.last = Some(scene.clone());
         }
-        Frame { at, scene: changed.then_some(scene), units }
+        let needs_from = self.feeds.values().filter_map(|feed| feed.key_at).fold(at, MediaTime::min);
+        let Composition { canvas, encoding, .. } = self.composition;
+        Frame { at, canvas, encoding, needs_from, scene: changed.then_some(scene), units }
     }
 
     fn places(&self) -> Vec<Option<crate::layout::Place>> {

@@ -275,6 +275,10 @@ impl Stream {
         at
     }
 
+    pub(crate) fn has_pictures(&self) -> bool {
+        self.streams.video
+    }
+
     pub(crate) fn is_live(&self) -> bool {
         self.live
     }

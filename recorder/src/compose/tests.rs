@@ -1,10 +1,12 @@
 use recorder_codec::video::{VideoCodec, VideoDecoder};
-use recorder_media::ParticipantKey;
+use recorder_media::{Codec, ParticipantKey};
 use recorder_media::canvas::Yuv;
 use recorder_media::layout::{self, Layout};
-use recorder_media::stage::{Composition, Stage};
+use recorder_media::stage::{Change, Composition, Stage};
 
 use super::*;
+
+const ENCODING: Encoding = Encoding { frames_per_second: 10, kbps: 4000 };
 
 const BACKGROUND: u8 = 41;
 
@@ -54,7 +56,7 @@ struct Room {
 
 fn composition(width: u32, height: u32, layout: Layout) -> Composition {
     let background = Yuv::from_rgb("#0000FF").expect("blue");
-    Composition { layout, canvas: layout::Canvas { width, height }, frames_per_second: 10, background }
+    Composition { layout, canvas: layout::Canvas { width, height }, background, encoding: ENCODING }
 }
 
 fn key(n: u32) -> TrackKey {
@@ -65,11 +67,11 @@ impl Room {
     fn new(composition: Composition, people: u32) -> Self {
         let mut stage = Stage::new(composition);
         for n in 0..people {
-            stage.published(ParticipantKey(n), &format!("person-{n}"), false, Some(key(n)));
+            let (participant, uid) = (ParticipantKey(n), format!("person-{n}"));
+            stage.change(MediaTime(0), Change::Published { participant, uid, screen: false, video: Some(key(n)) });
         }
-        let encoding = Encoding { frames_per_second: 10, kbps: 4000 };
         let decoder = VideoDecoder::new(VideoCodec::H264).expect("a decoder");
-        Self { stage, composer: Composer::new(encoding), decoder, shown: Vec::new(), undecodable: Vec::new() }
+        Self { stage, composer: Composer::new(), decoder, shown: Vec::new(), undecodable: Vec::new() }
     }
 
     fn send(&mut self, ms: i64, n: u32, unit: SourceUnit) {
@@ -79,9 +81,11 @@ impl Room {
     /// What is recorded up to here.
     fn run(&mut self, ms: i64) {
         for frame in self.stage.frames(MediaTime(ms * 90)) {
-            let composed = self.composer.frame(frame.at, frame.scene, frame.units, false).expect("composed").expect("a picture");
-            self.undecodable.extend(&composed.undecodable);
-            composed.undecodable.iter().for_each(|track| self.stage.lost(*track));
+            let composed = self.composer.frame(frame.at, frame.scene, frame.units, Some(frame.encoding), false).expect("composed");
+            let (picture, undecodable) = composed;
+            let composed = picture.expect("a picture");
+            self.undecodable.extend(&undecodable);
+            undecodable.iter().for_each(|track| self.stage.lost(*track));
             let mut pictures = Vec::new();
             self.decoder.decode(&composed.data, frame.at.0, &mut pictures).expect("it can be decoded");
             self.shown.push((frame.at, composed.key, pictures.pop().expect("no delay")));
@@ -154,10 +158,10 @@ fn who_is_switched_off_is_background_and_comes_back_without_a_key_frame() {
     let mut ann = Sender::new(320, 180);
     room.send(0, 0, ann.plain(200));
     room.run(500);
-    room.stage.off(MediaTime(500 * 90), key(0));
+    room.stage.change(MediaTime(500 * 90), Change::Off(key(0)));
     room.run(4_500);
     assert!(near(room.luma(320, 180), BACKGROUND));
-    room.stage.on(key(0));
+    room.stage.change(MediaTime(4_300 * 90), Change::On(key(0)));
     room.send(4_500, 0, ann.plain(90));
     room.run(4_700);
     assert!(near(room.luma(320, 180), 90) && room.undecodable.is_empty());
@@ -170,10 +174,10 @@ fn another_canvas_begins_with_a_key_frame_and_another_layout_with_none() {
         room.send(0, n, Sender::new(320, 180).plain(100 + 50 * n as u8));
     }
     room.run(200);
-    room.stage.compose(composition(640, 360, Layout::Floating));
+    room.stage.change(MediaTime(200 * 90), Change::Compose(composition(640, 360, Layout::Floating)));
     room.run(300);
     assert!(near(room.luma(320, 20), 100) && near(room.luma(80, 310), 150), "{} {}", room.luma(320, 20), room.luma(80, 310));
-    room.stage.compose(composition(320, 180, Layout::Floating));
+    room.stage.change(MediaTime(300 * 90), Change::Compose(composition(320, 180, Layout::Floating)));
     room.run(400);
     let keys: Vec<(bool, u32)> = room.shown.iter().map(|(_, key, picture)| (*key, picture.width)).collect();
     assert_eq!(keys, [(true, 640), (false, 640), (false, 640), (true, 320)]);
@@ -181,14 +185,15 @@ fn another_canvas_begins_with_a_key_frame_and_another_layout_with_none() {
 
 #[test]
 fn a_key_frame_is_made_where_it_is_ordered() {
-    let mut composer = Composer::new(Encoding { frames_per_second: 10, kbps: 1000 });
-    assert_eq!(composer.frame(MediaTime(0), None, vec![], true), Ok(None), "there is no canvas yet");
+    let mut composer = Composer::new();
+    assert_eq!(composer.frame(MediaTime(0), None, vec![], Some(ENCODING), true), Ok((None, vec![])), "there is no canvas yet");
     let scene =
         Scene { size: layout::Canvas { width: 64, height: 64 }, background: Yuv::from_rgb("#000000").expect("black"), tiles: vec![] };
     let mut keys = Vec::new();
     for n in 0..6 {
-        let composed = composer.frame(MediaTime(n * 9_000), (n == 0).then(|| scene.clone()), vec![], n == 3).expect("composed");
-        keys.push(composed.expect("a picture").key);
+        let scene = (n == 0).then(|| scene.clone());
+        let (picture, _) = composer.frame(MediaTime(n * 9_000), scene, vec![], Some(ENCODING), n == 3).expect("composed");
+        keys.push(picture.expect("a picture").key);
     }
     assert_eq!(keys, [true, false, false, true, false, false]);
 }

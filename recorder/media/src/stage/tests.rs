@@ -24,7 +24,7 @@ fn ms(ms: i64) -> MediaTime {
 /// A stage at 10 frames a second on which Ann's camera begins at 0 and sends `per_second` numbered pictures for a second.
 fn ann(per_second: i64) -> Stage<i64> {
     let mut stage = Stage::new(composition(10));
-    stage.published(ANN, "ann", false, Some(CAMERA));
+    stage.published(ANN, "ann".into(), false, Some(CAMERA));
     (0..per_second).for_each(|n| stage.unit(MediaTime(n * 90_000 / per_second), CAMERA, n == 0, n));
     stage
 }
@@ -62,7 +62,7 @@ fn of_a_faster_camera_everything_is_decoded_and_the_nearest_shown() {
 #[test]
 fn a_picture_just_behind_the_tick_is_nearer_than_one_long_before() {
     let mut stage = Stage::new(composition(10));
-    stage.published(ANN, "ann", false, Some(CAMERA));
+    stage.published(ANN, "ann".into(), false, Some(CAMERA));
     for (n, at) in [0, 120, 290, 310].into_iter().enumerate() {
         stage.unit(ms(at), CAMERA, n == 0, n as i64);
     }
@@ -81,13 +81,13 @@ fn nothing_is_decided_before_all_that_could_be_nearer_is_known() {
 #[test]
 fn frames_begin_with_the_first_tick_behind_the_first_key_frame_or_with_sound() {
     let mut stage = Stage::new(composition(10));
-    stage.published(ANN, "ann", false, Some(CAMERA));
+    stage.published(ANN, "ann".into(), false, Some(CAMERA));
     assert_eq!(stage.frames(ms(5_000)).len(), 0, "nobody was seen or heard");
     stage.unit(ms(5_030), CAMERA, true, 0);
     let frames = stage.frames(ms(5_200));
     assert_eq!((frames[0].at, shown(&frames[0])), (ms(5_100), vec![0]));
     let mut heard = Stage::<i64>::new(composition(10));
-    heard.published(ANN, "ann", false, None);
+    heard.published(ANN, "ann".into(), false, None);
     heard.begin_by(ms(40));
     let frames = heard.frames(ms(200));
     assert_eq!((frames[0].at, contents(&frames)), (ms(100), vec![Content::Empty]));
@@ -120,8 +120,8 @@ fn a_camera_that_should_send_and_does_not_is_shown_for_ten_seconds() {
 #[test]
 fn who_leaves_is_followed_up_and_a_share_is_an_entry_of_its_own() {
     let mut stage = ann(10);
-    stage.published(BOB, "bob", false, None);
-    stage.published(ANN, "ann", true, Some(OTHER));
+    stage.published(BOB, "bob".into(), false, None);
+    stage.published(ANN, "ann".into(), true, Some(OTHER));
     stage.unit(ms(0), OTHER, true, 50);
     let frames = stage.frames(ms(300));
     assert_eq!(contents(&frames), [Content::Source(CAMERA), Content::Empty, Content::Source(OTHER)]);
@@ -146,10 +146,10 @@ fn what_has_no_place_is_not_decoded_and_asks_for_a_key_frame_when_it_gets_one() 
         opacity_percent: 100,
         z_order: 0,
     };
-    stage.compose(Composition { layout: Layout::Custom(vec![region("bob")]), ..composition(10) });
+    stage.composition = Composition { layout: Layout::Custom(vec![region("bob")]), ..composition(10) };
     let frames = stage.frames(ms(600));
     assert!(frames.iter().all(|frame| frame.units.is_empty()) && stage.take_needs_key().is_empty());
-    stage.compose(composition(10));
+    stage.composition = composition(10);
     assert!(stage.frames(ms(800)).iter().all(|frame| frame.units.is_empty()), "its key frame was left out");
     assert_eq!((stage.take_needs_key(), stage.take_needs_key()), (vec![CAMERA], vec![]));
     stage.unit(ms(1_000), CAMERA, true, 77);
@@ -174,7 +174,7 @@ fn a_new_rate_goes_on_behind_the_last_frame() {
     let mut stage = ann(10);
     let last = stage.frames(ms(400)).last().map(|frame| frame.at);
     assert_eq!(last, Some(ms(300)));
-    stage.compose(composition(30));
+    stage.composition = composition(30);
     let frames = stage.frames(ms(500));
     assert_eq!(frames.iter().map(|frame| frame.at.0).collect::<Vec<_>>(), [30_000, 33_000, 36_000]);
 }
@@ -184,7 +184,7 @@ proptest! {
     #[test]
     fn every_unit_is_decoded_once_in_order(fps in 1u32..=60, steps in prop::collection::vec(1i64..20_000, 1..200), looks in 1i64..9_000) {
         let mut stage = Stage::new(composition(fps));
-        stage.published(ANN, "ann", false, Some(CAMERA));
+        stage.published(ANN, "ann".into(), false, Some(CAMERA));
         let mut at = 0;
         for (n, step) in steps.iter().enumerate() {
             stage.unit(MediaTime(at), CAMERA, n == 0, n as i64);
