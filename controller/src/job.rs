@@ -1,8 +1,9 @@
 //! ValidatedRecording -> the job that the recorder reads.
 
 use crate::validate::ValidatedRecording;
-use recording_crds::job::{API_VERSION, Job, JobChannel, JobKind, JobSpec, roles};
+use recording_crds::job::{API_VERSION, Job, JobChannel, JobHls, JobKind, JobSpec, roles};
 use recording_crds::paths;
+use recording_crds::recording::{Layout, Mode, RecordingSpec};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -41,10 +42,15 @@ fn spec(v: &ValidatedRecording) -> JobSpec {
         idle_timeout_seconds: v.timeouts.idle,
         max_duration_seconds: v.timeouts.max_duration,
         drain_timeout_seconds: v.timeouts.drain,
-        hls: v.spec.output.hls.clone(),
+        hls: JobHls { segment_seconds: v.spec.output.hls.segment_seconds(v.spec.mode) },
+        layout: layout(&v.spec),
         storage: v.storage.clone(),
         backup_storage: v.backup.clone(),
     }
+}
+
+fn layout(spec: &RecordingSpec) -> Option<Layout> {
+    (spec.mode == Mode::Composite).then(|| spec.layout.as_deref().cloned().unwrap_or_default())
 }
 
 /// Where the roles' folders are in a recorder pod.

@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use recording_crds::codes::{Code, Ends};
 use recording_crds::job::{JobState, JobStorage};
+use recording_crds::recording::Mode;
 use recording_crds::report::{Report, ReportOutcome, ReportState};
 use recording_crds::status::{Ending, Failure, LastGap, Phase, Progress, RecordingStatus};
 use recording_crds::{Recording, names};
@@ -120,7 +121,10 @@ pub fn media_stored(status: &RecordingStatus) -> bool {
 
 /// `s3://bucket/prefix/key`, or `claim/folder/key` in a volume.
 pub fn manifest_url(v: &ValidatedRecording) -> String {
-    let key = names::manifest_key(&v.stem);
+    url(v, names::manifest_key(&v.stem))
+}
+
+fn url(v: &ValidatedRecording, key: String) -> String {
     let parts = match &v.storage {
         JobStorage::S3(s3) => [Some(format!("s3://{}", s3.bucket)), s3.prefix.clone(), Some(key)],
         JobStorage::Volume { sub_path } => [v.claim.clone(), sub_path.clone(), Some(key)],
@@ -138,6 +142,9 @@ fn name(v: &ValidatedRecording, status: &mut RecordingStatus) {
     status.recording_id = Some(v.recording_id.clone());
     status.manifest = Some(names::manifest_key(&v.stem));
     status.manifest_url = Some(manifest_url(v));
+    let playlist = (v.spec.mode == Mode::Composite).then(|| names::playlist_key(&v.stem));
+    status.playlist_url = playlist.clone().map(|key| url(v, key));
+    status.playlist = playlist;
 }
 
 fn take_report(v: &ValidatedRecording, status: &mut RecordingStatus, report: &Report, heard: Timestamp) {

@@ -1,6 +1,6 @@
 //! The job: what a controller orders and a recorder reads. Versioned; unknown fields are ignored, an unknown version is refused.
 
-use crate::recording::{ChannelProfile, Hls, Media, Mode, ServerSideEncryption, Subscription, TestPattern, VideoStream};
+use crate::recording::{ChannelProfile, Layout, Media, Mode, ServerSideEncryption, Subscription, TestPattern, VideoStream};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -103,11 +103,20 @@ pub struct JobSpec {
     pub idle_timeout_seconds: u32,
     pub max_duration_seconds: u32,
     pub drain_timeout_seconds: u32,
-    pub hls: Hls,
+    pub hls: JobHls,
+    /// In mode Composite.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layout: Option<Layout>,
     pub storage: JobStorage,
     /// Absent in jobs of controllers that did not know it: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_storage: Option<JobStorage>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobHls {
+    pub segment_seconds: i32,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -215,7 +224,7 @@ mod tests {
     fn the_first_version_of_the_contract_is_still_understood() {
         let job = Job::parse(FIRST).expect("the first job");
         assert_eq!((job.spec.video_stream, &job.spec.subscription), (VideoStream::High, &Subscription::default()));
-        assert_eq!(job.spec.backup_storage, None);
+        assert_eq!((job.spec.backup_storage, &job.spec.layout), (None, &None));
         assert_eq!((job.attempt, job.generation, job.desired_state), (1, 3, JobState::Stopped));
         assert_eq!(job.stop_reason, Some(StopReason::Deleted));
         assert!(matches!(&job.spec.channel.room, Room::Livekit { url } if url == "wss://sfu.example.com"));

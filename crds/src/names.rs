@@ -55,6 +55,11 @@ pub fn stem(recording_id: &str, channel: &str) -> String {
     format!("{recording_id}_{}", escape(channel))
 }
 
+/// Key of the playlist of mode Composite, in its first volume.
+pub fn playlist_key(stem: &str) -> String {
+    format!("{stem}.m3u8")
+}
+
 /// Key of the manifest object, below the storage prefix.
 pub fn manifest_key(stem: &str) -> String {
     format!("{stem}.json")

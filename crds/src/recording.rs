@@ -5,6 +5,7 @@
 
 mod channel;
 pub mod defaults;
+mod layout;
 mod output;
 mod pod;
 mod references;
@@ -18,6 +19,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use channel::{Channel, ChannelProfile, LiveKit, TestPattern};
+pub use layout::{Canvas, Fit, Layout, LayoutType, Region};
 pub use output::{Hls, Output};
 pub use pod::{PodOptions, Spool};
 pub use references::{CaBundle, KeyRef, SecretRef};
@@ -69,6 +71,8 @@ pub use token::Token;
         .message("spec.videoStream has no meaning with media: Audio: remove it"),
     validation = Rule::new("!has(self.subscription) || ((!has(self.subscription.audio) || self.media != 'Video') && (!has(self.subscription.video) || self.media != 'Audio'))")
         .message("spec.subscription speaks of a kind that spec.media does not record: remove subscription.audio (media: Video) or subscription.video (media: Audio)"),
+    validation = Rule::new("!has(self.layout) || (self.mode == 'Composite' && self.media != 'Audio')")
+        .message("spec.layout has a meaning only in mode: Composite with pictures: remove it"),
     validation = Rule::new("has(self.startDeadlineSeconds) == has(oldSelf.startDeadlineSeconds) && (!has(self.startDeadlineSeconds) || self.startDeadlineSeconds == oldSelf.startDeadlineSeconds)")
         .message("spec.startDeadlineSeconds cannot be changed: apply a new Recording"),
     validation = Rule::new("self.output == oldSelf.output").message("spec.output cannot be changed: apply a new Recording"),
@@ -94,7 +98,7 @@ pub struct RecordingSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 4294967295_i64))]
     pub uid: Option<i64>,
-    /// Individual: one recording per participant.
+    /// Individual: one recording per participant. Composite: one picture and one sound of everybody.
     pub mode: Mode,
     /// What to record. Default: AudioVideo.
     #[serde(default)]
@@ -105,6 +109,9 @@ pub struct RecordingSpec {
     /// Whose media is recorded; may be changed while recording. Default: everybody's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subscription: Option<Subscription>,
+    /// Who is where in the picture of mode Composite; may be changed while recording. Default: BestFit on 1280 x 720 at 30 pictures per second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layout: Option<Box<Layout>>,
     /// Recording, or Stopped to end it in good order. One way: a stopped recording never starts again.
     #[serde(default)]
     pub desired_state: DesiredState,
@@ -147,6 +154,7 @@ pub struct RecordingSpec {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     Individual,
+    Composite,
 }
 
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]

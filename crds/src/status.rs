@@ -24,6 +24,12 @@ pub struct RecordingStatus {
     /// Where the manifest is: s3://bucket/key or the path in the volume.
     #[serde(rename = "manifestURL", skip_serializing_if = "Option::is_none")]
     pub manifest_url: Option<String>,
+    /// Key of the playlist of mode Composite, below the storage prefix; in mode Individual the manifest names the playlists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub playlist: Option<String>,
+    /// Where that playlist is, as manifestURL.
+    #[serde(rename = "playlistURL", skip_serializing_if = "Option::is_none")]
+    pub playlist_url: Option<String>,
     /// Playlists that exist in storage; the manifest names them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub playlist_count: Option<i64>,

@@ -4,13 +4,18 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use recorder_media::{Order, Selection, Subscription};
+use recorder_media::canvas::Yuv;
+use recorder_media::layout::{Canvas, Fit, Layout, Rect, Region};
+use recorder_media::stage::Composition;
+use recorder_media::{Encoding, Mode, Order, Selection, Subscription};
 use recording_crds::job::{Job, JobState, StopReason};
-use recording_crds::recording;
+use recording_crds::recording::{self, LayoutType};
 use tokio::sync::mpsc;
 
 /// How late an order may be noticed.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
+
+const BLACK: Yuv = Yuv { y: 16, u: 128, v: 128 };
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum JobFileError {
@@ -85,7 +90,7 @@ pub(crate) fn orders(job: &Job) -> Vec<Order> {
     };
     let subscription = Order::Subscription(subscription(&job.spec.subscription));
     match job.desired_state {
-        JobState::Recording => vec![limits, subscription],
+        JobState::Recording => [limits, subscription].into_iter().chain(composition(job).map(Order::Compose)).collect(),
         JobState::Cancelled => vec![limits, Order::Cancel],
         JobState::Stopped => {
             let reason = match job.stop_reason {
@@ -95,6 +100,43 @@ pub(crate) fn orders(job: &Job) -> Vec<Order> {
             vec![limits, Order::Stop(reason)]
         }
     }
+}
+
+/// What comes of the room.
+pub(crate) fn mode(job: &Job) -> Mode {
+    composition(job).map_or(Mode::Individual, Mode::Composite)
+}
+
+fn composition(job: &Job) -> Option<Composition> {
+    if job.spec.mode != recording::Mode::Composite {
+        return None;
+    }
+    let recording::Layout { kind, canvas, max_resolution_uid, regions } = job.spec.layout.clone().unwrap_or_default();
+    // What the schema has let through.
+    let pixels = |n: i32| n.unsigned_abs();
+    let layout = match kind {
+        LayoutType::Floating => Layout::Floating,
+        LayoutType::BestFit => Layout::BestFit,
+        LayoutType::Vertical => Layout::Vertical { large: max_resolution_uid },
+        LayoutType::Custom => Layout::Custom(regions.unwrap_or_default().into_iter().map(region).collect()),
+    };
+    Some(Composition {
+        layout,
+        canvas: Canvas { width: pixels(canvas.width), height: pixels(canvas.height) },
+        background: Yuv::from_rgb(&canvas.background_color).unwrap_or(BLACK),
+        encoding: Encoding { frames_per_second: pixels(canvas.frames_per_second), kbps: pixels(canvas.video_kbps) },
+    })
+}
+
+fn region(region: recording::Region) -> Region {
+    let recording::Region { uid, x, y, width, height, opacity_percent, fit, z_order } = region;
+    let [x, y, width, height] = [x, y, width, height].map(i32::unsigned_abs);
+    let fit = match fit {
+        recording::Fit::Crop => Fit::Crop,
+        recording::Fit::Fit => Fit::Fit,
+    };
+    let opacity_percent = u8::try_from(opacity_percent).unwrap_or(100);
+    Region { uid, rect: Rect { x, y, width, height }, fit, opacity_percent, z_order }
 }
 
 /// The job's lists as the session takes them.

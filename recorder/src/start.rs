@@ -208,6 +208,7 @@ fn config(job: &Job, resume: Option<Resume>) -> Config {
         stem: job.stem.clone(),
         attempt: attempt(job),
         media: media(job),
+        mode: job::mode(job),
         subscription: job::subscription(&job.spec.subscription),
         segment_seconds: u32::try_from(job.spec.hls.segment_seconds).unwrap_or(15),
         idle_timeout_seconds: job.spec.idle_timeout_seconds,

@@ -60,6 +60,7 @@ impl Day {
             stem: "0f8c5b1e_standup".into(),
             attempt: 1,
             media,
+            mode: Mode::Individual,
             subscription: Subscription::default(),
             segment_seconds: SEGMENT_SECONDS,
             idle_timeout_seconds: 30,

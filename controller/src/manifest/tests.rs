@@ -64,8 +64,9 @@ fn null_is_as_good_as_absent() {
 }
 
 /// May be changed at any time; everything else is what the recording was created with.
-const MUTABLE: [&str; 7] = [
+const MUTABLE: [&str; 8] = [
     "desiredState",
+    "layout",
     "subscription",
     "idleTimeoutSeconds",
     "maxDurationSeconds",
@@ -91,8 +92,7 @@ fn what_is_immutable_may_not_be_added_changed_or_removed() {
         "storage": [s3("recordings"), s3("others"), {"volume": {"claimName": "c"}}],
         "backupStorage": [null, s3("spare"), {"volume": {"claimName": "spare"}}],
         "pod": [null, {"priorityClassName": "low"}, {"priorityClassName": "low", "nodeSelector": {"a": "b"}}],
-        // It has one value so far.
-        "mode": ["Individual"],
+        "mode": ["Individual", "Composite"],
     });
     let with = |field: &str, value: &Value| {
         let mut manifest = base.clone();
@@ -116,9 +116,11 @@ fn what_is_immutable_may_not_be_added_changed_or_removed() {
 /// What may be changed while recording, and back, is no update of something immutable.
 #[test]
 fn what_is_mutable_may_be_added_changed_and_removed() {
-    let base = WrongManifests::load().base;
+    let mut base = WrongManifests::load().base;
+    base["spec"]["mode"] = json!("Composite");
     let changes = [
         ("desiredState", json!("Stopped")),
+        ("layout", json!({"type": "Vertical", "maxResolutionUID": "alice"})),
         ("subscription", json!({"audio": {"allow": ["alice"]}, "video": {"deny": ["bob"]}})),
         ("idleTimeoutSeconds", json!(2592000)),
         ("maxDurationSeconds", json!(1)),

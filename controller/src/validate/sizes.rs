@@ -9,7 +9,7 @@
 use super::{Rejection, refuse};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use recording_crds::RecordingSpec;
-use recording_crds::recording::Media;
+use recording_crds::recording::{Canvas, Media, Mode};
 
 /// The spool holds this much media while the storage does not answer; after that media is not accepted (gap DiskFull).
 pub(super) const OUTAGE_SECONDS: u64 = 1800;
@@ -26,6 +26,11 @@ const CPU_MILLIS: u64 = 250;
 /// Making one test picture of 1280x720 at 30 per second.
 const PATTERN_MILLIS: u64 = 150;
 const PATTERN_PIXELS_PER_SECOND: u64 = 1280 * 720 * 30;
+/// Encoding 1280x720 at 30 per second (x264 veryfast: docs/sizing.md).
+const COMPOSITE_MILLIS: u64 = 600;
+const COMPOSITE_PEOPLE_MILLIS: u64 = 150;
+/// Decoders, the canvas and the encoder.
+const COMPOSITE_BYTES: u64 = 256 << 20;
 const MEMORY_REQUEST_BYTES: u64 = 256 << 20;
 const MEMORY_LIMIT_BYTES: u64 = GIB;
 
@@ -44,11 +49,11 @@ pub struct Sizes {
 
 impl Sizes {
     pub fn of(spec: &RecordingSpec) -> Result<Self, Rejection> {
-        let segment = u32::try_from(spec.output.hls.segment_seconds).unwrap_or_default();
+        let segment = u32::try_from(spec.output.hls.segment_seconds(spec.mode)).unwrap_or_default();
         Ok(Self {
             spool_bytes: spool_bytes(spec)?,
-            cpu_millis: CPU_MILLIS + pattern_millis(spec),
-            memory_bytes: MEMORY_REQUEST_BYTES,
+            cpu_millis: CPU_MILLIS + pattern_millis(spec) + composite_millis(spec),
+            memory_bytes: MEMORY_REQUEST_BYTES + composite_bytes(spec),
             memory_limit_bytes: MEMORY_LIMIT_BYTES,
             grace_seconds: GRACE_BASE_SECONDS + 2 * segment,
         })
@@ -77,6 +82,24 @@ fn pattern_millis(spec: &RecordingSpec) -> u64 {
     let Some(p) = &spec.channel.test_pattern else { return 0 };
     let size = |n: i32| u64::from(n.unsigned_abs());
     size(p.participants) * PATTERN_MILLIS * size(p.width) * size(p.height) * size(p.frames_per_second) / PATTERN_PIXELS_PER_SECOND
+}
+
+/// Encoding the canvas, and decoding nine people of 640x360 at 15 pictures per second.
+fn composite_millis(spec: &RecordingSpec) -> u64 {
+    let Some(canvas) = canvas(spec) else { return 0 };
+    let size = |n: i32| u64::from(n.unsigned_abs());
+    COMPOSITE_PEOPLE_MILLIS
+        + COMPOSITE_MILLIS * size(canvas.width) * size(canvas.height) * size(canvas.frames_per_second) / PATTERN_PIXELS_PER_SECOND
+}
+
+fn composite_bytes(spec: &RecordingSpec) -> u64 {
+    if canvas(spec).is_some() { COMPOSITE_BYTES } else { 0 }
+}
+
+/// None: nothing is composed.
+fn canvas(spec: &RecordingSpec) -> Option<Canvas> {
+    let composes = spec.mode == Mode::Composite && spec.media != Media::Audio;
+    composes.then(|| spec.layout.as_ref().map(|layout| layout.canvas.clone()).unwrap_or_default())
 }
 
 /// A Kubernetes quantity as whole units: `4Gi`, `500M`, `1.5Gi`, `1e9`; None when it is none, negative, or out of range.

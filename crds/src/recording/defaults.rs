@@ -9,8 +9,13 @@ pub const fn max_duration_seconds() -> i64 {
 pub const fn drain_timeout_seconds() -> i64 {
     3600
 }
+/// Of a playlist per participant: a key frame that is asked for costs the live call.
 pub const fn segment_seconds() -> i32 {
     15
+}
+/// Of a composite, whose key frames are the recorder's own.
+pub const fn composite_segment_seconds() -> i32 {
+    6
 }
 pub const fn participants() -> i32 {
     2
@@ -23,6 +28,15 @@ pub const fn height() -> i32 {
 }
 pub const fn frames_per_second() -> i32 {
     30
+}
+pub const fn video_kbps() -> i32 {
+    2000
+}
+pub fn background_color() -> String {
+    "#000000".into()
+}
+pub const fn opacity_percent() -> i32 {
+    100
 }
 pub const fn duration_seconds() -> i32 {
     20

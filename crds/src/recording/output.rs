@@ -1,6 +1,6 @@
 //! What is written.
 
-use super::defaults;
+use super::{Mode, defaults};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -12,17 +12,20 @@ pub struct Output {
     pub hls: Hls,
 }
 
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Hls {
-    /// Length of a segment in seconds, 2..60; cut at the next key frame. Default: 15.
-    #[serde(default = "defaults::segment_seconds")]
+    /// Length of a segment in seconds, 2..60; in mode Individual cut at the next key frame. Default: 15, in mode Composite 6.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 2, max = 60))]
-    pub segment_seconds: i32,
+    pub segment_seconds: Option<i32>,
 }
 
-impl Default for Hls {
-    fn default() -> Self {
-        Self { segment_seconds: defaults::segment_seconds() }
+impl Hls {
+    pub fn segment_seconds(&self, mode: Mode) -> i32 {
+        self.segment_seconds.unwrap_or(match mode {
+            Mode::Individual => defaults::segment_seconds(),
+            Mode::Composite => defaults::composite_segment_seconds(),
+        })
     }
 }

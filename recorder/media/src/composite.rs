@@ -217,7 +217,8 @@ impl Composite {
             return;
         }
         for mut frame in self.stage.frames(known).into_iter().filter(|frame| frame.at < end) {
-            let (of, units): (Vec<_>, Vec<_>) = std::mem::take(&mut frame.units).into_iter().map(|(track, unit)| (unit.of, (track, unit.data))).unzip();
+            let (of, units): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut frame.units).into_iter().map(|(track, unit)| (unit.of, (track, unit.data))).unzip();
             let tracks: Vec<TrackKey> = units.iter().map(|(track, _)| *track).collect();
             let Frame { at, canvas, encoding, needs_from, scene, .. } = frame;
             let work = Composing { units, scene, encoding: Some(encoding), force_key: false, of, needs_from };

@@ -50,7 +50,6 @@ pub struct Replay {
     pub spool_full: bool,
     pub subscription: Subscription,
     /// Of a composite.
-    #[serde(default)]
     pub composition: Option<Composition>,
     /// Ends of what processes before this one recorded, if nothing has come since.
     pub restarts: Vec<MediaTime>,

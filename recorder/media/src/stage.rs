@@ -187,14 +187,7 @@ impl<U> Stage<U> {
                     figure.shown_until = MediaTime(i64::MIN);
                 }
             }
-            None => self.roster.push(Figure {
-                participant,
-                uid,
-                screen,
-                track: video,
-                off: false,
-                shown_until: MediaTime(i64::MIN),
-            }),
+            None => self.roster.push(Figure { participant, uid, screen, track: video, off: false, shown_until: MediaTime(i64::MIN) }),
         }
         if let Some(track) = video {
             self.feeds.entry(track).or_insert_with(Feed::new);
@@ -308,7 +301,6 @@ impl<U> Stage<U> {
     pub fn frontier(&self, known: MediaTime) -> MediaTime {
         MediaTime(known.0.saturating_sub(LOOK_AHEAD)).max(self.from)
     }
-
 
     /// The frames that can be made when everything before `known` was told.
     pub fn frames(&mut self, known: MediaTime) -> Vec<Frame<U>> {

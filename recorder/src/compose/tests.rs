@@ -1,8 +1,8 @@
 use recorder_codec::video::{VideoCodec, VideoDecoder};
-use recorder_media::{Codec, ParticipantKey};
 use recorder_media::canvas::Yuv;
 use recorder_media::layout::{self, Layout};
 use recorder_media::stage::{Change, Composition, Stage};
+use recorder_media::{Codec, ParticipantKey};
 
 use super::*;
 

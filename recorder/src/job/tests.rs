@@ -48,7 +48,21 @@ fn desired_state_becomes_orders() {
     job.desired_state = JobState::Recording;
     let people = |names: &[&str]| names.iter().map(ToString::to_string).collect();
     let lists = Subscription { audio: Selection::Only(people(&["4242", "alice"])), video: Selection::Except(people(&["robot"])) };
-    assert_eq!(orders(&job), [limits.clone(), Order::Subscription(lists)]);
+    let region = Region {
+        uid: Some("alice".into()),
+        rect: Rect { x: 0, y: 0, width: 320, height: 180 },
+        fit: Fit::Fit,
+        opacity_percent: 50,
+        z_order: 2,
+    };
+    let picture = Composition {
+        layout: Layout::Custom(vec![region]),
+        canvas: Canvas { width: 640, height: 360 },
+        background: Yuv::from_rgb("#102030").expect("a colour"),
+        encoding: Encoding { frames_per_second: 15, kbps: 500 },
+    };
+    assert_eq!(orders(&job), [limits.clone(), Order::Subscription(lists), Order::Compose(picture)]);
+    job.spec.mode = recording::Mode::Individual;
     job.spec.subscription = recording::Subscription::default();
     job.spec.drain_timeout_seconds = 60;
     let limits = Order::Limits { idle_timeout_seconds: 30, max_duration_seconds: Some(86400), drain_timeout_seconds: 60 };

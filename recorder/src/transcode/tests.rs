@@ -131,7 +131,7 @@ fn after_damage_nothing_comes_until_a_key_frame_and_a_key_frame_that_is_owed_is_
             match answer(&mut results).2 {
                 Transcoded::Picture { key, .. } => Some(key),
                 Transcoded::Undecodable => None,
-                Transcoded::Hidden => panic!("nothing is hidden here"),
+                other => panic!("nothing is hidden or composed here: {other:?}"),
             }
         })
         .collect();

@@ -1,0 +1,388 @@
+//! Everybody in one playlist: frames on the output clock, voices in their places, whoever comes, goes, is muted, lost or killed.
+
+#[allow(unreachable_pub, missing_debug_implementations, dead_code)] // shared: every test file uses its own part
+mod support;
+
+use canvas::Content;
+use recorder_media::layout::{Canvas, Layout};
+use recorder_media::stage::Composition;
+use recorder_media::*;
+use std::collections::BTreeMap;
+use support::reader::{Read, read};
+use support::*;
+
+const PLAYLIST: &str = "rec_room.m3u8";
+/// Ticks of 90 kHz between two frames.
+const FRAME: i64 = 3_000;
+const FIRST_PTS: i64 = 900_000;
+
+fn composition(layout: Layout) -> Composition {
+    Composition {
+        layout,
+        canvas: Canvas { width: 1280, height: 720 },
+        background: canvas::Yuv { y: 16, u: 128, v: 128 },
+        encoding: Encoding { frames_per_second: 30, kbps: 1000 },
+    }
+}
+
+fn composite() -> Config {
+    Config { mode: Mode::Composite(composition(Layout::BestFit)), ..config() }
+}
+
+fn world() -> World {
+    World::new(Room::new(composite()).journalled())
+}
+
+/// Camera `10 n`, microphone `10 n + 1`; of a second stay 100 more.
+fn join(world: &mut World, n: u32, name: &str, stay: u32) -> ParticipantKey {
+    world.room.input(Input::Connected);
+    let who = world.room.join(n + 1_000 * stay, name);
+    let (track, start) = (10 * n + 100 * stay, world.room.now);
+    // Not all on one grid.
+    let start = start.after(u64::from(n) * 7_000);
+    let camera = Publisher { frame: track * 10_000, interval_us: 40_000 + u64::from(n) * 10_000, ..Publisher::camera(track, start) };
+    let microphone = Publisher::microphone(track + 1, start);
+    world.room.publish(&camera, who, Codec::H264);
+    world.room.publish(&microphone, who, Codec::Opus);
+    world.add(camera);
+    world.add(microphone);
+    who
+}
+
+fn stop(world: &mut World) {
+    world.room.input(Input::Order(Order::Stop(StopReason::StopRequested)));
+    world.run_ms(5_000);
+    assert_eq!(world.room.finished, Some(Outcome::StopRequested));
+}
+
+/// Numbers of a track's pictures that frames show or are decoded for those that do, in order.
+fn decoded(world: &World, track: u32) -> Vec<u32> {
+    let frames = world.room.transcoder.frames.iter();
+    frames.flat_map(|frame| &frame.decoded).filter(|(key, _)| key.0 == track).map(|(_, n)| n % 10_000).collect()
+}
+
+/// Every frame once, a thirtieth of a second behind the other, but where a stretch begins: their times.
+fn check_frames(read: &Read, stretches: usize) -> Vec<i64> {
+    let pictures = read.pictures();
+    let steps: Vec<i64> = pictures.windows(2).map(|pair| pair[1].0 - pair[0].0).filter(|step| *step != FRAME).collect();
+    assert_eq!(steps.len(), stretches - 1, "{steps:?}");
+    assert!(steps.iter().all(|step| *step > FRAME), "{steps:?}");
+    pictures.iter().map(|picture| picture.0).collect()
+}
+
+fn check_sound(read: &Read, stretches: usize) {
+    let sounds = read.sounds();
+    let leaps: Vec<i64> = sounds.windows(2).map(|pair| pair[1].0 - pair[0].0).filter(|step| *step != 1920).collect();
+    assert!(leaps.len() == stretches - 1 && leaps.iter().all(|step| *step > 1920), "{leaps:?}");
+}
+
+/// Segments are exactly as long as they should be, but the last of a stretch, and begin with a key frame each.
+fn check_segments(world: &World) {
+    let ledger = world.room.session.manifest().ledger.kept();
+    let read = read(&world.room.data(0));
+    for (n, pair) in ledger.windows(2).enumerate().filter(|(_, pair)| !pair[1].discontinuity) {
+        let off = (pair[0].duration90k - 4 * 90_000).abs();
+        assert!(off <= FRAME, "segment {n} is {off} ticks off");
+    }
+    for n in 0..ledger.len() {
+        let first = read.pictures().into_iter().find(|picture| picture.3 == n);
+        assert!(first.is_none_or(|first| first.2), "segment {n} begins with a key frame");
+    }
+    let text = &world.room.playlists[PLAYLIST];
+    assert!(text.contains("#EXT-X-TARGETDURATION:5\n") && text.ends_with("#EXT-X-ENDLIST\n"), "{text}");
+    let longest = ledger.iter().map(|entry| entry.duration90k).max();
+    assert!(longest < Some(5 * 90_000 + 45_000), "{longest:?}");
+}
+
+/// By how much the first place of what a voice gave differs from when it was captured, in milliseconds; `number`: in the packet.
+fn heard_off(world: &World, track: u32, base: (u32, u32)) -> Vec<f64> {
+    let captured: BTreeMap<u32, Tick> = world.sent[&track].iter().copied().zip(world.captured[&track].iter().copied()).collect();
+    let of = |(key, number): (u32, u32), heard: &[(TrackKey, u32, i64)]| {
+        let found = heard.iter().find(|(k, n, _)| (k.0, *n) == (key, number));
+        found.map(|(.., at)| *at).expect("heard")
+    };
+    let heard = &world.room.encoders[&PlaylistKey(0)].heard;
+    let (at, begins) = (of(base, heard), world.captured[&base.0][world.sent[&base.0].iter().position(|n| *n == base.1).expect("sent")]);
+    let mine = heard.iter().filter(|(key, ..)| key.0 == track);
+    mine.map(|(_, n, place)| (place - at) as f64 / 48.0 - (captured[n].0 as f64 - begins.0 as f64) / 1000.0).collect()
+}
+
+#[test]
+fn everybody_is_in_one_playlist_each_picture_once_each_sound_in_its_place() {
+    let mut world = world();
+    world.network = Network { jitter_us: 15_000, rng: Lcg(3), ..Network::clean() };
+    for (n, name) in [(1, "ann"), (2, "bob"), (3, "cem")] {
+        join(&mut world, n, name, 0);
+    }
+    world.run_ms(21_000);
+    stop(&mut world);
+    assert_eq!(world.room.playlists.keys().collect::<Vec<_>>(), [PLAYLIST]);
+    let read = read(&world.room.data(0));
+    let times = check_frames(&read, 1);
+    check_sound(&read, 1);
+    check_segments(&world);
+    assert!((620..=640).contains(&times.len()), "21 s of 30 frames: {}", times.len());
+    for n in 1..=3 {
+        let pictures = decoded(&world, 10 * n);
+        assert_eq!(pictures, (0..pictures.len() as u32).collect::<Vec<_>>());
+        let sent = world.sent[&(10 * n)].iter().filter(|_| true).count();
+        assert!(pictures.len() + 260 / (4 + n as usize) * 5 > sent, "{} of {sent}", pictures.len());
+        let off = heard_off(&world, 10 * n + 1, (11, 0));
+        assert!(
+            off.len() > 1_000 && off.iter().all(|off| off.abs() < 5.0),
+            "of {n} by at most {:?} ms",
+            off.iter().copied().reduce(f64::max)
+        );
+    }
+    let manifest = world.room.session.manifest();
+    assert_eq!((manifest.gaps.len(), manifest.playlists.len()), (0, 1), "{:?}", manifest.gaps);
+    assert_eq!(world.room.encoders[&PlaylistKey(0)].late, 0, "nothing comes when its place is mixed");
+    for track in manifest.tracks.iter().filter(|track| track.source == Source::Camera) {
+        assert!(track.written_units + 2 >= track.received_units, "{track:?}");
+    }
+}
+
+/// The last scene at or before each of these moments, seconds behind the first frame.
+fn scenes(world: &World, seconds: &[f64]) -> Vec<Vec<Content<TrackKey>>> {
+    let frames = &world.room.transcoder.frames;
+    let first = frames[0].at.0;
+    let scene = |second: &f64| {
+        let until = first + (second * 90_000.0) as i64;
+        let found = frames.iter().filter(|frame| frame.at.0 <= until).filter_map(|frame| frame.scene.as_ref()).next_back();
+        found.map(|scene| scene.tiles.iter().map(|tile| tile.content).collect()).unwrap_or_default()
+    };
+    seconds.iter().map(scene).collect()
+}
+
+#[test]
+fn who_comes_is_muted_and_goes_is_seen_so() {
+    let mut world = world();
+    join(&mut world, 1, "ann", 0);
+    world.run_ms(5_000);
+    let bob = join(&mut world, 2, "bob", 0);
+    world.run_ms(5_000);
+    world.room.input(Input::Muted { track: TrackKey(10) });
+    let ann = world.stop_sending(10);
+    world.run_ms(6_000);
+    world.room.input(Input::Unmuted { track: TrackKey(10) });
+    world.add(Publisher { next: world.room.now.after(20_000), force_key: true, ..ann });
+    world.run_ms(4_000);
+    world.room.input(Input::Left { participant: bob });
+    world.stop_sending(20);
+    world.stop_sending(21);
+    world.run_ms(4_000);
+    stop(&mut world);
+    use Content::{Empty, Source as Shown};
+    let (ann, bob) = (TrackKey(10), TrackKey(20));
+    let seen = scenes(&world, &[1.0, 4.8, 5.3, 13.0, 14.0, 16.5, 19.8, 20.3]);
+    let one = vec![Shown(ann)];
+    let both = vec![Shown(ann), Shown(bob)];
+    let muted = vec![Empty, Shown(bob)];
+    assert_eq!(seen, [one.clone(), one.clone(), both.clone(), both.clone(), muted, both.clone(), both, one]);
+    let read = read(&world.room.data(0));
+    check_frames(&read, 1);
+    check_sound(&read, 1);
+    check_segments(&world);
+    assert_eq!(world.room.session.manifest().gaps, []);
+}
+
+#[test]
+fn a_death_leaves_one_hole_and_every_frame_before_it() {
+    for lived_ms in [3_300, 5_000, 7_130, 9_999, 12_020, 16_660, 31_415] {
+        let mut world = world();
+        world.network = Network { jitter_us: 10_000, rng: Lcg(lived_ms), ..Network::clean() };
+        join(&mut world, 1, "ann", 0);
+        join(&mut world, 2, "bob", 0);
+        world.run_ms(lived_ms);
+        let World { room, network, .. } = world;
+        let mut world = World::new(room.die_and_return(composite(), 2_500_000));
+        world.network = network;
+        join(&mut world, 1, "ann", 1);
+        join(&mut world, 2, "bob", 1);
+        world.run_ms(9_000);
+        stop(&mut world);
+        let read = read(&world.room.data(0));
+        let times = check_frames(&read, 2);
+        check_sound(&read, 2);
+        check_segments(&world);
+        let before = times.windows(2).position(|pair| pair[1] - pair[0] != FRAME).expect("a hole") + 1;
+        let lasted = before as i64 * FRAME;
+        assert!(lasted >= lived_ms as i64 * 90 - 18_000, "died after {lived_ms} ms: {} ms of pictures", lasted / 90);
+        // A packet that was overtaken and never came: of the last picture.
+        let told = world.room.session.manifest().gaps.iter();
+        let gaps: Vec<_> = told.filter(|gap| gap.reason != GapReason::PacketLoss || gap.duration90k > 9_000).collect();
+        assert_eq!(gaps.iter().map(|gap| gap.reason).collect::<Vec<_>>(), [GapReason::RecorderRestarted], "died after {lived_ms} ms");
+        let hole = gaps[0].duration90k as f64 / 90_000.0;
+        assert!((2.4..3.0).contains(&hole), "died after {lived_ms} ms: a hole of {hole} s");
+        let text = &world.room.playlists[PLAYLIST];
+        assert_eq!(text.matches("#EXT-X-DISCONTINUITY").count(), 1, "after {lived_ms} ms: {text}");
+        let ledger = world.room.session.manifest().ledger.kept();
+        for pair in ledger.windows(2).filter(|pair| !pair[1].discontinuity) {
+            assert_eq!(pair[0].start.0 + pair[0].duration90k, pair[1].start.0, "died after {lived_ms} ms");
+        }
+    }
+}
+
+#[test]
+fn another_layout_is_in_force_at_the_next_frame_and_another_canvas_in_the_next_segment() {
+    let mut world = world();
+    join(&mut world, 1, "ann", 0);
+    join(&mut world, 2, "bob", 0);
+    world.run_ms(5_500);
+    let ordered = world.room.now;
+    let small = Composition { canvas: Canvas { width: 640, height: 360 }, ..composition(Layout::BestFit) };
+    world.room.input(Input::Order(Order::Compose(composition(Layout::Floating))));
+    world.run_ms(3_000);
+    world.room.input(Input::Order(Order::Compose(small)));
+    world.run_ms(6_000);
+    stop(&mut world);
+    let frames = &world.room.transcoder.frames;
+    let scenes = frames.iter().filter_map(|frame| Some((frame.at, frame.scene.as_ref()?.size.width, frame.key)));
+    let changes: Vec<_> = scenes.filter(|(at, ..)| at.0 > 4 * 90_000).collect();
+    assert_eq!(changes.iter().map(|change| (change.1, change.2)).collect::<Vec<_>>(), [(1280, false), (640, true)]);
+    // Media time runs from the first packet.
+    let first = Tick::from_millis(1_000).after(7_000 + 30_000);
+    let due = ordered.since(first) as i64 * 9 / 100;
+    assert!((0..=FRAME).contains(&(changes[0].0.0 - due)), "ordered at {due}, in force at {:?}", changes[0].0);
+    let text = &world.room.playlists[PLAYLIST];
+    assert_eq!(text.matches("#EXT-X-DISCONTINUITY").count(), 1, "{text}");
+    let read = read(&world.room.data(0));
+    check_frames(&read, 1);
+    check_sound(&read, 1);
+}
+
+#[test]
+fn the_first_frame_is_the_first_tick_behind_the_first_key_frame() {
+    let mut world = world();
+    join(&mut world, 1, "ann", 0);
+    world.run_ms(6_000);
+    stop(&mut world);
+    let frames = &world.room.transcoder.frames;
+    let picture = frames[0].decoded.first().expect("a picture in the first frame");
+    assert_eq!((picture.0, picture.1 % 10_000), (TrackKey(10), 0));
+    assert!(frames[0].key && frames[0].at.0 % FRAME == 0);
+    let read = read(&world.room.data(0));
+    let (picture, sound) = (read.pictures()[0].0, read.sounds()[0].0);
+    assert_eq!(picture.min(sound), FIRST_PTS);
+    assert!(picture - sound < FRAME + 1920, "{picture} {sound}");
+}
+
+/// Sound alone is a meeting, too; and pictures alone.
+#[test]
+fn of_one_kind_alone() {
+    for (media, pictures, sounds) in [(MediaKinds::Audio, 0, 500), (MediaKinds::Video, 300, 0)] {
+        let mut world = World::new(Room::new(Config { media, ..composite() }));
+        join(&mut world, 1, "ann", 0);
+        join(&mut world, 2, "bob", 0);
+        world.run_ms(12_000);
+        stop(&mut world);
+        let read = read(&world.room.data(0));
+        let seen = (read.pictures().len(), read.sounds().len());
+        assert!(seen.0 >= pictures && (seen.0 == 0) == (pictures == 0), "{media:?}: {seen:?}");
+        assert!(seen.1 >= sounds && (seen.1 == 0) == (sounds == 0), "{media:?}: {seen:?}");
+        assert_eq!(world.room.session.manifest().gaps, []);
+        assert_eq!(world.room.playlists[PLAYLIST].matches("#EXTINF:4.0").count(), 2, "{}", world.room.playlists[PLAYLIST]);
+    }
+}
+
+#[test]
+fn a_room_where_nobody_has_a_camera_is_its_background() {
+    let mut world = world();
+    world.room.input(Input::Connected);
+    let ann = world.room.join(1, "ann");
+    let microphone = Publisher::microphone(11, world.room.now);
+    world.room.publish(&microphone, ann, Codec::Opus);
+    world.add(microphone);
+    world.run_ms(9_000);
+    stop(&mut world);
+    let read = read(&world.room.data(0));
+    assert!(check_frames(&read, 1).len() > 260);
+    assert_eq!(scenes(&world, &[5.0]), [vec![Content::Empty]]);
+}
+
+#[test]
+fn a_transcoder_that_is_too_slow_leaves_frames_out_and_says_so_and_the_sound_is_whole() {
+    let mut world = world();
+    join(&mut world, 1, "ann", 0);
+    world.run_ms(5_000);
+    (world.room.transcoder.least_us, world.room.transcoder.spread_us) = (100_000, 0);
+    world.run_ms(120_000);
+    assert!(world.room.session.report().degraded.contains(&Degradation::Overloaded));
+    (world.room.transcoder.least_us, world.room.transcoder.spread_us) = (5_000, 0);
+    world.run_ms(30_000);
+    assert_eq!(world.room.session.report().degraded, []);
+    stop(&mut world);
+    let read = read(&world.room.data(0));
+    check_sound(&read, 1);
+    let gaps = &world.room.session.manifest().gaps;
+    assert!(!gaps.is_empty() && gaps.iter().all(|gap| gap.reason == GapReason::Overloaded), "{gaps:?}");
+    let longest = world.room.session.manifest().ledger.iter().map(|entry| entry.duration90k).max();
+    assert!(longest <= Some(5 * 90_000), "{longest:?}");
+}
+
+#[test]
+fn a_connection_that_was_away_is_one_hole() {
+    let mut world = world();
+    join(&mut world, 1, "ann", 0);
+    world.run_ms(9_000);
+    let (camera, microphone) = (world.stop_sending(10), world.stop_sending(11));
+    world.run_ms(1_500);
+    world.room.input(Input::Disconnected);
+    world.run_ms(20_000);
+    world.room.input(Input::Connected);
+    let next = world.room.now.after(50_000);
+    world.add(Publisher { next, ..camera });
+    world.add(Publisher { next, ..microphone });
+    world.run_ms(9_000);
+    stop(&mut world);
+    let read = read(&world.room.data(0));
+    check_frames(&read, 2);
+    check_sound(&read, 2);
+    check_segments(&world);
+    let gaps = &world.room.session.manifest().gaps;
+    assert!(gaps.iter().any(|gap| gap.reason == GapReason::Disconnected), "{gaps:?}");
+    assert_eq!(scenes(&world, &[40.0])[0], [Content::Source(TrackKey(10))]);
+}
+
+/// Whatever people and network do: frames and sound keep their steps, decoders get what they can decode.
+#[test]
+fn rooms_with_everything_going_wrong() {
+    for seed in 0..60 {
+        let mut rng = Lcg(seed * 77 + 5);
+        let mut world = world();
+        world.network =
+            Network { jitter_us: rng.below(60_000) + 1, late: rng.below(4), lost: rng.below(3), rng: Lcg(seed), ..Network::clean() };
+        let mut there: BTreeMap<u32, (ParticipantKey, u32)> = BTreeMap::new();
+        let mut stays = 0;
+        for _ in 0..30 {
+            let n = rng.below(4) as u32 + 1;
+            match (rng.below(4), there.get(&n).copied()) {
+                (_, None) => {
+                    stays += 1;
+                    there.insert(n, (join(&mut world, n, &format!("p{n}"), stays), 10 * n + 100 * stays));
+                }
+                (0, Some((who, track))) => {
+                    world.room.input(Input::Left { participant: who });
+                    [track, track + 1].into_iter().for_each(|track| drop(world.stop_sending(track)));
+                    there.remove(&n);
+                }
+                (1, Some((_, track))) => world.room.input(Input::Muted { track: TrackKey(track) }),
+                (2, Some((_, track))) => world.room.input(Input::Unmuted { track: TrackKey(track) }),
+                (_, Some(_)) => {
+                    let layouts = [Layout::Floating, Layout::BestFit, Layout::Vertical { large: Some("p1".into()) }];
+                    let layout = layouts[rng.below(3) as usize].clone();
+                    world.room.input(Input::Order(Order::Compose(composition(layout))));
+                }
+            }
+            world.run_ms(rng.below(3_000));
+        }
+        world.run_ms(1_000);
+        stop(&mut world);
+        let read = read(&world.room.data(0));
+        let steps = read.pictures().windows(2).filter(|pair| pair[1].0 - pair[0].0 < FRAME).count();
+        assert_eq!(steps, 0, "seed {seed}: frames are never closer");
+        let sounds = read.sounds();
+        assert!(sounds.windows(2).all(|pair| pair[1].0 - pair[0].0 >= 1920), "seed {seed}");
+        check_books(world.room.session.manifest(), 4);
+    }
+}
