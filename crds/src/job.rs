@@ -224,7 +224,7 @@ mod tests {
     fn the_first_version_of_the_contract_is_still_understood() {
         let job = Job::parse(FIRST).expect("the first job");
         assert_eq!((job.spec.video_stream, &job.spec.subscription), (VideoStream::High, &Subscription::default()));
-        assert_eq!((job.spec.backup_storage, &job.spec.layout), (None, &None));
+        assert_eq!((&job.spec.backup_storage, &job.spec.layout), (&None, &None));
         assert_eq!((job.attempt, job.generation, job.desired_state), (1, 3, JobState::Stopped));
         assert_eq!(job.stop_reason, Some(StopReason::Deleted));
         assert!(matches!(&job.spec.channel.room, Room::Livekit { url } if url == "wss://sfu.example.com"));
