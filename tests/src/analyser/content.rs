@@ -211,6 +211,8 @@ pub struct Voice {
     pub beeps: Vec<Beep>,
     /// For each whole second from the first sample: share of it in which the tone is there, 0 .. 1.
     pub tone: Vec<f64>,
+    /// Amplitude of 1.0 of the tone where it is there, median.
+    pub level: f64,
     /// From the tone's first to its last appearance; none: it is not heard.
     pub heard: Option<Span>,
     /// Where the tone is not there in between.
@@ -264,13 +266,16 @@ pub fn audio(playlist: &Playlist, participants: &[u8]) -> Result<AudioReport> {
 }
 
 fn voice(pcm: &[i16], origin: f64, id: u8) -> Voice {
-    let windows: Vec<bool> = pcm.chunks_exact(TONE_WINDOW).map(|w| amplitude(w, tone_hz(id)) > TONE_PRESENT).collect();
+    let levels: Vec<f64> = pcm.chunks_exact(TONE_WINDOW).map(|w| amplitude(w, tone_hz(id))).collect();
+    let windows: Vec<bool> = levels.iter().map(|level| *level > TONE_PRESENT).collect();
+    let mut present: Vec<f64> = levels.into_iter().filter(|level| *level > TONE_PRESENT).collect();
+    present.sort_by(f64::total_cmp);
     let second = windows.chunks_exact(50);
     let tone = second.map(|w| w.iter().filter(|present| **present).count() as f64 / 50.0).collect();
     let range = windows.iter().position(|w| *w).zip(windows.iter().rposition(|w| *w));
     let holes = range.map_or(vec![], |(a, b)| spans(windows[a..=b].iter().map(|w| !w), origin + a as f64 * 0.02, 0.02));
     let heard = range.map(|(a, b)| Span { start: origin + a as f64 * 0.02, end: origin + (b + 1) as f64 * 0.02 });
-    Voice { beeps: beeps(pcm, origin, beep_hz(id)), tone, heard, holes }
+    Voice { beeps: beeps(pcm, origin, beep_hz(id)), tone, level: quantile(&present, 0.5), heard, holes }
 }
 
 /// Amplitude of one frequency in a window that holds whole cycles of it.

@@ -1,0 +1,151 @@
+//! One picture and one sound of everybody, measured on what is stored: who is where, every picture of each, every voice, lip sync.
+
+use anyhow::{Context, Result, ensure};
+use recording_crds::status::Phase;
+use recording_tests::analyser::block_code::{Rect, TONE_LEVEL};
+use recording_tests::analyser::content::{AudioReport, VideoReport};
+use recording_tests::analyser::playlist::Playlist;
+use recording_tests::analyser::{content, player};
+use recording_tests::harness::livekit::LiveKit;
+use recording_tests::harness::process::wait_until;
+use recording_tests::harness::workspace;
+use recording_tests::local::{Ended, Local, livekit_to_folder};
+use recording_tests::publisher::Publisher;
+use recording_tests::stored::{Stored, sound};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(120);
+const SOON: Duration = Duration::from_secs(30);
+/// A picture is shown with the tick that is nearest to it: half a frame of 30 a second off, and what the pattern itself is (media.md: 10 ms).
+const EXACT_OFFSET_MS: f64 = 33.4 + 10.0;
+/// What libwebrtc's reports may add to that (media.md section 2).
+const LIVE_OFFSET_MS: f64 = 33.4 + 50.0;
+/// Of a segment's length, seconds: a frame.
+const FRAME_SECONDS: f64 = 0.034;
+
+fn completed(ended: &Ended) -> Result<()> {
+    ensure!(ended.exit_code == 0, "exit {}: {}\n{}", ended.exit_code, ended.said, ended.recorder_log());
+    let status = ended.status()?;
+    ensure!(status.phase == Some(Phase::Completed) && status.playlist_count == Some(1), "{status:?}");
+    ensure!(status.gap_count.unwrap_or(0) == 0, "{status:?}");
+    Ok(())
+}
+
+fn names(folder: &Path, ending: &str) -> Result<Vec<String>> {
+    let files = std::fs::read_dir(folder)?.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    Ok(files.filter(|name| name.ends_with(ending)).collect())
+}
+
+/// The one playlist, by the name that the status told from the start.
+fn playlist(ended: &Ended, folder: &Path) -> Result<Playlist> {
+    let name = ended.status()?.playlist.clone().context("a playlist's name")?;
+    sound(&folder.join(name))
+}
+
+/// All but the first and the last segment of a stretch are as long as ordered.
+fn exact(playlist: &Playlist, seconds: f64) -> Result<()> {
+    for (n, pair) in playlist.segments.windows(2).enumerate().skip(1) {
+        let off = (pair[0].duration - seconds).abs();
+        ensure!(pair[1].discontinuity || off <= FRAME_SECONDS, "segment {n}: {} s", pair[0].duration);
+    }
+    Ok(())
+}
+
+/// Halves of 1280x720: BestFit of two to four people.
+fn quarter(n: usize) -> Option<Rect> {
+    Some(Rect { x: 640 * (n % 2), y: 360 * (n / 2), width: 640, height: 360 })
+}
+
+/// Their pictures are all there, once seen in order; what is shown longer than a tick is shown again.
+fn whole(video: &VideoReport, participant: u8, least: u64) -> Result<u64> {
+    ensure!(video.participants.keys().eq([&participant]), "{:?} where {participant} should be", video.participants.keys());
+    let counts = &video.participants[&participant];
+    ensure!(counts.missing.is_empty() && counts.out_of_order == 0, "of {participant} are missing {:?}", counts.missing);
+    ensure!(counts.present >= least, "{counts:?}");
+    Ok(counts.present)
+}
+
+fn in_sync(video: &VideoReport, audio: &AudioReport, participant: u8, fps: u32, limit_ms: f64, least: usize) -> Result<()> {
+    let offsets = content::av_offset(video, audio, participant, fps);
+    println!("{participant}: A/V offset median {:.1} p99 {:.1} max {:.1} ms of {}", offsets.median, offsets.p99, offsets.max, offsets.each.len());
+    ensure!(offsets.each.len() >= least && offsets.p99.abs() <= limit_ms && offsets.max.abs() <= limit_ms, "{offsets:?}");
+    Ok(())
+}
+
+/// The built-in room, of four: tones of -20 dBFS each in one sound.
+#[test]
+fn four_people_of_the_built_in_room_are_in_one_picture() -> Result<()> {
+    let media = tempfile::tempdir()?;
+    let manifest = std::fs::read_to_string(workspace().join("examples/composite.yaml"))?;
+    let ended = Local::start(&manifest, &["--output", &media.path().display().to_string()])?.wait(LIMIT)?;
+    completed(&ended)?;
+    let playlist = playlist(&ended, media.path())?;
+    exact(&playlist, 6.0)?;
+    let tiles = content::tiles(&playlist, &[0, 1, 2, 3].map(quarter))?;
+    let people: BTreeMap<u8, &VideoReport> = tiles.iter().filter_map(|tile| Some((*tile.participants.keys().next()?, tile))).collect();
+    ensure!(people.len() == 4, "four people: {:?}", people.keys());
+    let ids: Vec<u8> = people.keys().copied().collect();
+    let audio = content::audio(&playlist, &ids)?;
+    ensure!(audio.gaps.is_empty() && audio.overlaps == 0, "{:?}", audio.gaps);
+    for (id, video) in &people {
+        whole(video, *id, 19 * 30)?;
+        in_sync(video, &audio, *id, 30, EXACT_OFFSET_MS, 15)?;
+        let voice = &audio.voices[id];
+        let heard = voice.tone.iter().filter(|share| **share > 0.99).count();
+        ensure!(heard >= 17 && voice.holes.is_empty(), "{id}: {:?} {:?}", voice.tone, voice.holes);
+        let off = 20.0 * (voice.level / TONE_LEVEL).log10();
+        println!("{id}: {off:+.2} dB");
+        ensure!(off.abs() <= 0.5, "the voice of {id} is {off:.2} dB off");
+    }
+    let report = player::play(&playlist)?;
+    ensure!(report.is_good(), "{report:?}");
+    let stored = Stored::open(media.path())?;
+    for track in &stored.manifest.tracks {
+        ensure!(track.received_units == track.written_units && track.lost == 0, "{track:?}");
+    }
+    stored.manifest_is_true()
+}
+
+/// Real libwebrtc, in H.264, VP8 and VP9: one mutes the camera, another layout while recording, one leaves.
+#[test]
+fn a_livekit_room_is_composed_while_people_come_and_go() -> Result<()> {
+    let livekit = LiveKit::start()?;
+    let media = tempfile::tempdir()?;
+    let with = |lines: &str| livekit_to_folder(&livekit, "composed", 5).replace("mode: Individual\n", &format!("mode: Composite\n{lines}"));
+    let mut recording = Local::start(&with(""), &["--output", &media.path().display().to_string(), "--follow"])?;
+    let join = |name: &str, id: u8, seconds: &str, codec: &str| {
+        Publisher::start(&livekit, "composed", name, id, &["--seconds", seconds, "--size", "640x360", "--codec", codec])
+    };
+    let mut people = Vec::new();
+    for (name, id, seconds, codec) in [("alice", 1, "40", "H264"), ("bob", 2, "40", "VP8"), ("carol", 3, "30", "VP9")] {
+        let mut person = join(name, id, seconds, codec)?;
+        person.started()?;
+        people.push(person);
+        recording.process.wait_for_line(&format!("\"participantCount\":{id}"), SOON)?;
+    }
+    wait_until("two segments", SOON, || (names(media.path(), ".ts").ok()?.len() >= 2).then_some(()))?;
+    recording.save(&with("  layout: {type: Vertical, maxResolutionUID: bob}\n"))?;
+    recording.wait_for_generation(2, SOON)?;
+    for person in &mut people {
+        person.finish(LIMIT)?;
+    }
+    let ended = recording.wait(LIMIT)?;
+    completed(&ended)?;
+    let playlist = playlist(&ended, media.path())?;
+    exact(&playlist, 6.0)?;
+    let places: Vec<Option<Rect>> = (0..4).map(quarter).collect();
+    let tiles = content::tiles(&playlist, &places)?;
+    for (n, tile) in tiles.iter().enumerate() {
+        println!("{n}: {:?}", tile.participants.iter().map(|(id, counts)| (*id, counts.present)).collect::<Vec<_>>());
+    }
+    let audio = content::audio(&playlist, &[1, 2, 3])?;
+    ensure!(audio.gaps.is_empty() && audio.overlaps == 0, "{:?}", audio.gaps);
+    ensure!(tiles[0].participants.contains_key(&1) && tiles[1].participants.contains_key(&2) && tiles[2].participants.contains_key(&3));
+    in_sync(&tiles[0], &audio, 1, 15, LIVE_OFFSET_MS, 5)?;
+    let report = player::play(&playlist)?;
+    ensure!(report.is_good(), "{report:?}");
+    let stored = Stored::open(media.path())?;
+    stored.manifest_is_true()
+}
