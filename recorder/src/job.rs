@@ -129,8 +129,8 @@ fn composition(job: &Job) -> Option<Composition> {
 }
 
 fn region(region: recording::Region) -> Region {
-    let recording::Region { uid, x, y, width, height, opacity_percent, fit, z_order } = region;
-    let [x, y, width, height] = [x, y, width, height].map(i32::unsigned_abs);
+    let recording::Region { uid, left, top, width, height, opacity_percent, fit, z_order } = region;
+    let [x, y, width, height] = [left, top, width, height].map(i32::unsigned_abs);
     let fit = match fit {
         recording::Fit::Crop => Fit::Crop,
         recording::Fit::Fit => Fit::Fit,

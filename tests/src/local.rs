@@ -236,6 +236,13 @@ spec:
     )
 }
 
+/// The same recording of the built-in room, in one picture of its size and rate.
+#[must_use]
+pub fn composed(manifest: &str) -> String {
+    let layout = "layout: {canvas: {width: 320, height: 180, framesPerSecond: 10, videoKbps: 300}}";
+    manifest.replace("  mode: Individual\n", &format!("  mode: Composite\n  {layout}\n"))
+}
+
 /// Secrets `livekit` and `bucket`.
 pub fn secrets(api_key: &str, api_secret: &str, s3: &S3) -> String {
     format!(

@@ -69,7 +69,13 @@ fn whole(video: &VideoReport, participant: u8, least: u64) -> Result<u64> {
 
 fn in_sync(video: &VideoReport, audio: &AudioReport, participant: u8, fps: u32, limit_ms: f64, least: usize) -> Result<()> {
     let offsets = content::av_offset(video, audio, participant, fps);
-    println!("{participant}: A/V offset median {:.1} p99 {:.1} max {:.1} ms of {}", offsets.median, offsets.p99, offsets.max, offsets.each.len());
+    println!(
+        "{participant}: A/V offset median {:.1} p99 {:.1} max {:.1} ms of {}",
+        offsets.median,
+        offsets.p99,
+        offsets.max,
+        offsets.each.len()
+    );
     ensure!(offsets.each.len() >= least && offsets.p99.abs() <= limit_ms && offsets.max.abs() <= limit_ms, "{offsets:?}");
     Ok(())
 }
@@ -135,13 +141,16 @@ fn a_livekit_room_is_composed_while_people_come_and_go() -> Result<()> {
     completed(&ended)?;
     let playlist = playlist(&ended, media.path())?;
     exact(&playlist, 6.0)?;
-    let places: Vec<Option<Rect>> = (0..4).map(quarter).collect();
+    // In Vertical with three people the large place has four fifths of the width.
+    let large = Some(Rect { x: 0, y: 0, width: 1024, height: 720 });
+    let places: Vec<Option<Rect>> = (0..4).map(quarter).chain([large]).collect();
     let tiles = content::tiles(&playlist, &places)?;
     for (n, tile) in tiles.iter().enumerate() {
         println!("{n}: {:?}", tile.participants.iter().map(|(id, counts)| (*id, counts.present)).collect::<Vec<_>>());
     }
     let audio = content::audio(&playlist, &[1, 2, 3])?;
     ensure!(audio.gaps.is_empty() && audio.overlaps == 0, "{:?}", audio.gaps);
+    ensure!(tiles[4].participants.get(&2).is_some_and(|counts| counts.present > 100), "bob is large: {:?}", tiles[4].participants);
     ensure!(tiles[0].participants.contains_key(&1) && tiles[1].participants.contains_key(&2) && tiles[2].participants.contains_key(&3));
     in_sync(&tiles[0], &audio, 1, 15, LIVE_OFFSET_MS, 5)?;
     let report = player::play(&playlist)?;

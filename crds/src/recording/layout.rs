@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
         .message("spec.layout: regions and type Custom belong together: set both or neither"),
     validation = Rule::new("!has(self.maxResolutionUID) || self.type == 'Vertical'")
         .message("spec.layout.maxResolutionUID needs type Vertical"),
-    validation = Rule::new("!has(self.regions) || self.regions.all(r, r.x + r.width <= self.canvas.width && r.y + r.height <= self.canvas.height)")
-        .message("spec.layout.regions must lie on the canvas: x + width and y + height may not exceed its width and height"),
+    validation = Rule::new("!has(self.regions) || self.regions.all(r, r.left + r.width <= self.canvas.width && r.top + r.height <= self.canvas.height)")
+        .message("spec.layout.regions must lie on the canvas: left + width and top + height may not exceed its width and height"),
     validation = Rule::new("!has(self.regions) || self.regions.all(r, !has(r.uid) || self.regions.exists_one(other, has(other.uid) && other.uid == r.uid))")
         .message("spec.layout.regions may name a uid once: remove the other region")
 )]
@@ -26,7 +26,7 @@ pub struct Layout {
     /// Size, rate and colour of the picture.
     #[serde(default)]
     pub canvas: Canvas,
-    /// Who is large in Vertical: an identity, or a numeric uid written as a string; <uid>#screen is their screen share. Default: the first screen share, or the first person.
+    /// Who is large in Vertical: an identity, or a numeric uid written as a string; <uid>#screen is their screen share. Default: the first screen share, or nobody.
     #[serde(rename = "maxResolutionUID", skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 262))]
     pub max_resolution_uid: Option<String>,
@@ -84,6 +84,7 @@ impl Default for Canvas {
     }
 }
 
+// Not x and y: to YAML 1.1, which kubectl reads, y is a boolean.
 /// A place on the canvas, in its pixels.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
@@ -92,12 +93,12 @@ pub struct Region {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 262))]
     pub uid: Option<String>,
-    /// From the left, even.
+    /// From the left edge, 0..1918, even.
     #[schemars(range(min = 0, max = 1918), extend("multipleOf" = 2))]
-    pub x: i32,
-    /// From the top, even.
+    pub left: i32,
+    /// From the upper edge, 0..1918, even.
     #[schemars(range(min = 0, max = 1918), extend("multipleOf" = 2))]
-    pub y: i32,
+    pub top: i32,
     /// Width, 16..1920, even.
     #[schemars(range(min = 16, max = 1920), extend("multipleOf" = 2))]
     pub width: i32,

@@ -10,7 +10,7 @@ use recording_tests::analyser::playlist::Playlist;
 use recording_tests::harness::cluster::GATEWAY;
 use recording_tests::harness::livekit::LiveKit;
 use recording_tests::harness::process::wait_until;
-use recording_tests::local::{livekit_to_s3, publisher};
+use recording_tests::local::{composed, livekit_to_s3, publisher};
 use std::time::{Duration, Instant};
 
 /// [D] 10 s until the status is true again once the API server is back; thrice that on a busy machine.
@@ -24,17 +24,18 @@ fn a_recorder_whose_pod_is_deleted_or_crashes_again_goes_on_in_a_new_pod() -> Re
     for name in ["removed", "twice"] {
         world.record(name, 14)?;
     }
-    at_once(&[&|| removed(world), &|| killed_twice(world)])
+    world.ns.apply(&composed(&world.room("composed", 14)?))?;
+    at_once(&[&|| removed(world, "removed"), &|| killed_twice(world), &|| removed(world, "composed")])
 }
 
-fn removed(world: &World) -> Result<()> {
-    let before = world.three_segments("removed")?;
-    let pod = world.pod("removed")?.metadata.name.context("a pod's name")?;
+fn removed(world: &World, name: &str) -> Result<()> {
+    let before = world.three_segments(name)?;
+    let pod = world.pod(name)?.metadata.name.context("a pod's name")?;
     world.ns.kubectl(&["delete", "pod", &pod, "--wait=false"])?;
-    world.wait("removed", "jsonpath={.status.attempt.number}=2", START)?;
-    costs_no_attempt(world, "removed")?;
-    world.wait("removed", "condition=Complete", FINISH)?;
-    goes_on(world, "removed", 2, &before, 2 * DRAIN_GAP_MAX_SECONDS)
+    world.wait(name, "jsonpath={.status.attempt.number}=2", START)?;
+    costs_no_attempt(world, name)?;
+    world.wait(name, "condition=Complete", FINISH)?;
+    goes_on(world, name, 2, &before, 2 * DRAIN_GAP_MAX_SECONDS)
 }
 
 /// The second time the kubelet would wait 10 s before it restarts it: the pod is replaced instead.

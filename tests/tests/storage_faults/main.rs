@@ -13,6 +13,7 @@ mod successor;
 mod table;
 
 use anyhow::{Result, ensure};
+use recording::Kind;
 use recording_tests::cases::{self, Case};
 use recording_tests::harness::s3::S3;
 use std::process::ExitCode;
@@ -27,15 +28,17 @@ fn main() -> ExitCode {
     let fenced: Case<S3> = ("fenced", Box::new(fence::older_attempt));
     let behind: Case<S3> = ("behind-the-manifest", Box::new(successor::lists));
     let unlisted: Case<S3> = ("listing-refused", Box::new(successor::goes_on_unlisted));
-    let killed: Case<S3> = ("killed-while-away", Box::new(is_killed));
+    let killed: Case<S3> = ("killed-while-away", Box::new(|s3| is_killed("killed-while-away", Kind::Individual, s3)));
+    let composed: Case<S3> = ("composed-away", Box::new(|s3| is_away("composed-away", s3)));
+    let composed_killed: Case<S3> = ("composed-killed", Box::new(|s3| is_killed("composed-killed", Kind::Composite, s3)));
     let deaths =
         moments::DEATHS.iter().map(|(name, moment, left)| -> Case<S3> { (name, Box::new(|s3| moments::dies(name, *moment, *left, s3))) });
-    cases::run(AT_ONCE, S3::start, troubles.chain([full, fenced, behind, unlisted, killed]).chain(deaths))
+    cases::run(AT_ONCE, S3::start, troubles.chain([full, fenced, behind, unlisted, killed, composed, composed_killed]).chain(deaths))
 }
 
 /// What waits for storage and what was received last outlive the recorder.
-fn is_killed(s3: &S3) -> Result<()> {
-    let mut recording = recording::Recording::start(s3, "killed-while-away")?;
+fn is_killed(name: &'static str, kind: Kind, s3: &S3) -> Result<()> {
+    let mut recording = recording::Recording::start(s3, name, kind)?;
     recording.watched(s3, |recording| {
         recording.wait_for_segments(2)?;
         recording.proxy.go_away();
@@ -49,9 +52,22 @@ fn is_killed(s3: &S3) -> Result<()> {
     recording.ends_whole_but_for_a_restart(s3)
 }
 
+/// One picture of everybody waits in the spool like everything else.
+fn is_away(name: &'static str, s3: &S3) -> Result<()> {
+    let mut recording = recording::Recording::start(s3, name, Kind::Composite)?;
+    recording.watched(s3, |recording| {
+        recording.wait_for_segments(2)?;
+        recording.proxy.go_away();
+        recording.wait_for_backlog(8)?;
+        recording.proxy.come_back();
+        recording.recovers()
+    })?;
+    recording.ends_whole(s3)
+}
+
 /// A fault begins, is told while it lasts, ends, and has cost nothing.
 fn survives(trouble: &Trouble, s3: &S3) -> Result<()> {
-    let mut recording = recording::Recording::start(s3, trouble.name)?;
+    let mut recording = recording::Recording::start(s3, trouble.name, Kind::Individual)?;
     recording.watched(s3, |recording| {
         recording.wait_for_segments(2)?;
         let before = recording.memory_kb()?;

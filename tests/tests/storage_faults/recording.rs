@@ -12,7 +12,7 @@ use recording_tests::harness::process::{send_signal, wait_until};
 use recording_tests::harness::s3::S3;
 use recording_tests::harness::s3_proxy::{S3Proxy, Seen};
 use recording_tests::harness::usage::{Usage, child};
-use recording_tests::local::{Local, pattern_to_s3};
+use recording_tests::local::{Local, composed, pattern_to_s3};
 use recording_tests::stored::Stored;
 use recording_tests::watch::while_watching;
 use serde_json::Value;
@@ -29,18 +29,26 @@ const LIMIT: Duration = Duration::from_secs(90);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
 const IDENTITY: &str = "participant-1";
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Individual,
+    Composite,
+}
+
 pub struct Recording {
     name: &'static str,
+    kind: Kind,
     pub proxy: S3Proxy,
     local: Local,
 }
 
 impl Recording {
-    pub fn start(s3: &S3, name: &'static str) -> Result<Self> {
+    pub fn start(s3: &S3, name: &'static str, kind: Kind) -> Result<Self> {
         s3.create_bucket(name)?;
         let proxy = S3Proxy::to(s3)?;
         let manifest = pattern_to_s3(s3, &proxy.endpoint(), name, ROOM_SECONDS, SEGMENT_SECONDS);
-        Ok(Self { name, local: Local::start(&manifest, &["--follow"])?, proxy })
+        let manifest = if kind == Kind::Composite { composed(&manifest) } else { manifest };
+        Ok(Self { name, kind, local: Local::start(&manifest, &["--follow"])?, proxy })
     }
 
     /// While somebody reads the playlists and looks whether what they name is there.
@@ -140,13 +148,13 @@ impl Recording {
         let stored = Stored::download(s3, name, "acme")?;
         stored.manifest_is_true()?;
         verified(s3, name)?;
-        let playlist = stored.playlist(IDENTITY, "av")?;
+        let playlist = stored.only_playlist()?;
         Ok((stored, playlist))
     }
 
     /// Ends it: but for the time in which no recorder ran, all that was received is there.
     pub fn ends_whole_but_for_a_restart(self, s3: &S3) -> Result<()> {
-        let name = self.name;
+        let (name, kind) = (self.name, self.kind);
         let (stored, playlist) = self.ended(s3)?;
         let [gap] = &stored.manifest.gaps[..] else { bail!("{:?}", stored.manifest.gaps) };
         let hole = Duration::from_millis(u64::try_from(gap.duration90k / 90)?);
@@ -157,22 +165,52 @@ impl Recording {
         let tracks = stored.tracks(IDENTITY, "Camera");
         ensure!(tracks.len() == 2 && tracks.iter().all(|track| track.received_units == track.written_units), "{tracks:?}");
         let written: u64 = tracks.iter().map(|track| track.written_units).sum();
-        let in_file = content::video(&playlist)?.frames.iter().filter(|frame| !frame.filler).count() as u64;
-        ensure!(written == in_file, "written {written}, in the file {in_file}");
+        let video = content::video(&playlist)?;
+        let in_file = video.frames.iter().filter(|frame| !frame.filler).count() as u64;
+        match kind {
+            Kind::Individual => ensure!(written == in_file, "written {written}, in the file {in_file}"),
+            Kind::Composite => on_the_clock(&video, 2)?,
+        }
         println!("{name}: a hole of {hole:?}, {written} pictures in {} segments", playlist.segments.len());
         Ok(())
     }
 
     /// Ends it: every picture that came is there, in order, without a gap.
     pub fn ends_whole(self, s3: &S3) -> Result<()> {
-        let name = self.name;
+        let (name, kind) = (self.name, self.kind);
         let (stored, playlist) = self.ended(s3)?;
         ensure!(stored.manifest.gaps.is_empty(), "{:?}", stored.manifest.gaps);
         ensure!(playlist.segments.iter().all(|segment| !segment.discontinuity), "it is one stretch");
-        let pictures = stored.every_picture_is_there(IDENTITY, "Camera", &content::video(&playlist)?)?;
+        let video = content::video(&playlist)?;
+        let pictures = match kind {
+            Kind::Individual => stored.every_picture_is_there(IDENTITY, "Camera", &video)?,
+            Kind::Composite => {
+                on_the_clock(&video, 1)?;
+                video.frames.len() as u64
+            }
+        };
         println!("{name}: {pictures} pictures in {} segments", playlist.segments.len());
         Ok(())
     }
+}
+
+/// A composite of ten pictures a second: each a tenth of a second behind the other, the person's pictures one after the other, in so many stretches.
+fn on_the_clock(video: &content::VideoReport, stretches: usize) -> Result<()> {
+    let steps: Vec<(i64, i64)> = video
+        .frames
+        .windows(2)
+        .map(|pair| Ok((pair[1].pts_90k - pair[0].pts_90k, number(&pair[1])? - number(&pair[0])?)))
+        .collect::<Result<_>>()?;
+    let leaps: Vec<_> = steps.iter().filter(|(ticks, _)| *ticks != 9_000).collect();
+    ensure!(leaps.len() == stretches - 1 && leaps.iter().all(|(ticks, _)| *ticks > 9_000), "{leaps:?}");
+    // At the end of a stretch the last picture holds.
+    let odd: Vec<_> = steps.iter().filter(|(ticks, numbers)| *ticks == 9_000 && !(0..=1).contains(numbers)).collect();
+    ensure!(odd.is_empty(), "{odd:?}");
+    Ok(())
+}
+
+fn number(frame: &content::Frame) -> Result<i64> {
+    frame.code.map(|code| i64::from(code.frame)).with_context(|| format!("no code at {}", frame.pts_90k))
 }
 
 /// By the recorder's own eyes, in the bucket itself.
