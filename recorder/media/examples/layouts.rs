@@ -38,9 +38,15 @@ fn pictures() -> Vec<(&'static str, String)> {
 fn picture(layout: &Layout) -> String {
     let (width, height) = (CANVAS.width / SCALE, CANVAS.height / SCALE);
     let whole = PEOPLE.len() as u32 * (width + GAP) - GAP;
-    let mut svg = format!("<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {whole} {height}\" width=\"{whole}\" font-family=\"sans-serif\">\n");
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {whole} {height}\" width=\"{whole}\" font-family=\"sans-serif\">\n"
+    );
     for (n, people) in (0..).zip(PEOPLE) {
-        let _ = writeln!(svg, "<g transform=\"translate({}, 0)\"><rect width=\"{width}\" height=\"{height}\" fill=\"#202020\"/>", n * (width + GAP));
+        let _ = writeln!(
+            svg,
+            "<g transform=\"translate({}, 0)\"><rect width=\"{width}\" height=\"{height}\" fill=\"#202020\"/>",
+            n * (width + GAP)
+        );
         tiles(&mut svg, layout, people);
         svg.push_str("</g>\n");
     }
@@ -56,7 +62,8 @@ fn tiles(svg: &mut String, layout: &Layout, people: usize) {
     let mut shown: Vec<_> = shown.filter_map(|(place, name)| Some((place?, name))).collect();
     shown.sort_by_key(|(place, _)| place.z_order);
     for (place, name) in shown {
-        let [x, y, width, height] = [place.rect.x, place.rect.y, place.rect.width, place.rect.height].map(|n| f64::from(n) / f64::from(SCALE));
+        let [x, y, width, height] =
+            [place.rect.x, place.rect.y, place.rect.width, place.rect.height].map(|n| f64::from(n) / f64::from(SCALE));
         let size = (height * 0.5).min(28.0);
         let _ = writeln!(
             svg,
