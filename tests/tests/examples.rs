@@ -39,6 +39,17 @@ fn test_pattern() -> Result<()> {
     Ok(())
 }
 
+/// What is in it: `composite.rs`.
+#[test]
+fn composite() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let manifest = example("composite.yaml")?.replace("durationSeconds: 20", "durationSeconds: 6");
+    let ended = Local::start(&manifest, &["--output", &text(folder.path())])?.wait(LIMIT)?;
+    completed(&ended)?;
+    ensure!(playlists(folder.path())?.len() == 1);
+    Ok(())
+}
+
 #[test]
 fn livekit_s3() -> Result<()> {
     let (livekit, s3) = (LiveKit::start()?, S3::start()?);
