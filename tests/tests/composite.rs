@@ -9,10 +9,11 @@ use recording_tests::analyser::{content, player};
 use recording_tests::harness::livekit::LiveKit;
 use recording_tests::harness::process::wait_until;
 use recording_tests::harness::workspace;
+use recording_tests::load::{Stimulus, Target, publish};
 use recording_tests::local::{Ended, Local, livekit_to_folder};
 use recording_tests::publisher::Publisher;
 use recording_tests::stored::{Stored, sound};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ const SOON: Duration = Duration::from_secs(30);
 const EXACT_OFFSET_MS: f64 = 33.4 + 10.0;
 /// What libwebrtc's reports may add to that (media.md section 2).
 const LIVE_OFFSET_MS: f64 = 33.4 + 50.0;
+const NINE: u8 = 9;
+const MINUTE: u32 = 60;
 /// Of a segment's length, seconds: a frame.
 const FRAME_SECONDS: f64 = 0.034;
 
@@ -161,4 +164,53 @@ fn a_livekit_room_is_composed_while_people_come_and_go() -> Result<()> {
     ensure!(report.is_good(), "{report:?}");
     let stored = Stored::open(media.path())?;
     stored.manifest_is_true()
+}
+
+/// A third of 1280x720, to the next even pixel: BestFit of nine people.
+fn ninth(n: usize) -> Option<Rect> {
+    let (columns, rows) = ([0, 426, 854, 1280], [0, 240, 480, 720]);
+    let (x, y) = (columns[n % 3], rows[n / 3]);
+    Some(Rect { x, y, width: columns[n % 3 + 1] - x, height: rows[n / 3 + 1] - y })
+}
+
+/// Nine who are told from each other, for a minute.
+#[test]
+fn nine_people_are_all_seen_and_heard() -> Result<()> {
+    let livekit = LiveKit::start()?;
+    let folder = tempfile::tempdir()?;
+    let mut media = Vec::new();
+    for participant in 1..=NINE {
+        media.push(Stimulus { participant, width: 640, height: 360, frames_per_second: 15, seconds: MINUTE + 2, kbps: None }.media()?);
+    }
+    let manifest = livekit_to_folder(&livekit, "nine", 5).replace("mode: Individual", "mode: Composite");
+    let recording = Local::start(&manifest, &["--output", &folder.path().display().to_string()])?;
+    let target = Target::LiveKit { server: &livekit, room: "nine" };
+    let publishers = (1..=NINE).zip(&media).map(|(n, media)| publish(&target, media, 1, f64::from(MINUTE), &["-first", &n.to_string()]));
+    for mut publisher in publishers.collect::<Result<Vec<_>>>()? {
+        ensure!(publisher.wait(LIMIT)?.success(), "{}", publisher.log());
+    }
+    let ended = recording.wait(LIMIT)?;
+    completed(&ended)?;
+    let playlist = playlist(&ended, folder.path())?;
+    exact(&playlist, 6.0)?;
+    let tiles = content::tiles(&playlist, &(0..9).map(ninth).collect::<Vec<_>>())?;
+    let ids: Vec<u8> = (1..=NINE).collect();
+    let audio = content::audio(&playlist, &ids)?;
+    ensure!(audio.gaps.is_empty() && audio.overlaps == 0, "{:?}", audio.gaps);
+    let mut seen = BTreeSet::new();
+    for tile in &tiles {
+        // Whoever came later stood elsewhere before all were there.
+        let (id, _) = tile.participants.iter().max_by_key(|(_, counts)| counts.present).context("nobody in a tile")?;
+        seen.insert(*id);
+        let counts = &tile.participants[id];
+        ensure!(counts.missing.is_empty() && counts.out_of_order == 0 && counts.present >= 50 * 15, "{id}: {counts:?}");
+        in_sync(tile, &audio, *id, 15, LIVE_OFFSET_MS, 45)?;
+        let voice = &audio.voices[id];
+        let off = 20.0 * (voice.level / TONE_LEVEL).log10();
+        let heard = voice.tone.iter().filter(|share| **share > 0.8).count();
+        println!("{id}: {} pictures, heard in {heard} s, {off:+.2} dB", counts.present);
+        ensure!(off.abs() <= 0.5 && heard >= 50, "{id}: {off:.2} dB, {:?}", voice.tone);
+    }
+    ensure!(seen.len() == usize::from(NINE), "{seen:?}");
+    Stored::open(folder.path())?.manifest_is_true()
 }
