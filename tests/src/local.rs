@@ -238,8 +238,8 @@ spec:
 
 /// The same recording of the built-in room, in one picture of its size and rate.
 #[must_use]
-pub fn composed(manifest: &str) -> String {
-    let layout = "layout: {canvas: {width: 320, height: 180, framesPerSecond: 10, videoKbps: 300}}";
+pub fn composed(manifest: &str, frames_per_second: u64) -> String {
+    let layout = format!("layout: {{canvas: {{width: 320, height: 180, framesPerSecond: {frames_per_second}, videoKbps: 300}}}}");
     manifest.replace("  mode: Individual\n", &format!("  mode: Composite\n  {layout}\n"))
 }
 

@@ -24,7 +24,7 @@ fn a_recorder_whose_pod_is_deleted_or_crashes_again_goes_on_in_a_new_pod() -> Re
     for name in ["removed", "twice"] {
         world.record(name, 14)?;
     }
-    world.ns.apply(&composed(&world.room("composed", 14)?))?;
+    world.ns.apply(&composed(&world.room("composed", 14)?, FPS))?;
     at_once(&[&|| removed(world, "removed"), &|| killed_twice(world), &|| removed(world, "composed")])
 }
 

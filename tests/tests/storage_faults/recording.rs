@@ -47,7 +47,7 @@ impl Recording {
         s3.create_bucket(name)?;
         let proxy = S3Proxy::to(s3)?;
         let manifest = pattern_to_s3(s3, &proxy.endpoint(), name, ROOM_SECONDS, SEGMENT_SECONDS);
-        let manifest = if kind == Kind::Composite { composed(&manifest) } else { manifest };
+        let manifest = if kind == Kind::Composite { composed(&manifest, 10) } else { manifest };
         Ok(Self { name, kind, local: Local::start(&manifest, &["--follow"])?, proxy })
     }
 
