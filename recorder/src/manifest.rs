@@ -193,6 +193,7 @@ struct Transcoded {
 enum TranscodeReasonName {
     Codec,
     Rotation,
+    Composed,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -371,6 +371,8 @@ pub enum TranscodeReason {
     Codec,
     /// It is sent lying on its side (video-orientation extension); a transport stream cannot say so.
     Rotation,
+    /// It is a part of a composite.
+    Composed,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -204,7 +204,11 @@ impl Track {
     pub(crate) fn transcodes(&mut self, key: bool, rotation: u16) -> Option<TranscodeReason> {
         if key {
             let turned = (rotation != 0).then_some(TranscodeReason::Rotation);
-            self.transcoded = if self.codec.passes_through() { turned } else { Some(TranscodeReason::Codec) };
+            self.transcoded = match (self.composed, self.codec.passes_through()) {
+                (true, _) => Some(TranscodeReason::Composed),
+                (false, true) => turned,
+                (false, false) => Some(TranscodeReason::Codec),
+            };
         }
         self.transcoded
     }
