@@ -23,7 +23,10 @@ const SOON: Duration = Duration::from_secs(30);
 const EXACT_OFFSET_MS: f64 = 33.4 + 10.0;
 /// What libwebrtc's reports may add to that (media.md section 2).
 const LIVE_OFFSET_MS: f64 = 33.4 + 50.0;
-const NINE: u8 = 9;
+/// Not 8: its beep lies on the edge of two bands of Opus, which takes most of it.
+const NINE: [u8; 9] = [1, 2, 3, 4, 5, 6, 7, 9, 10];
+/// The load publisher's sound is made stereo by FFmpeg, which takes 3 dB.
+const LOAD_TONE_LEVEL: f64 = TONE_LEVEL * std::f64::consts::FRAC_1_SQRT_2;
 const MINUTE: u32 = 60;
 /// Of a segment's length, seconds: a frame.
 const FRAME_SECONDS: f64 = 0.034;
@@ -179,14 +182,14 @@ fn nine_people_are_all_seen_and_heard() -> Result<()> {
     let livekit = LiveKit::start()?;
     let folder = tempfile::tempdir()?;
     let mut media = Vec::new();
-    for participant in 1..=NINE {
+    for participant in NINE {
         media.push(Stimulus { participant, width: 640, height: 360, frames_per_second: 15, seconds: MINUTE + 2, kbps: None }.media()?);
     }
     let manifest = livekit_to_folder(&livekit, "nine", 5).replace("mode: Individual", "mode: Composite");
     let mut recording = Local::start(&manifest, &["--output", &folder.path().display().to_string(), "--follow"])?;
     let target = Target::LiveKit { server: &livekit, room: "nine" };
     let mut publishers = Vec::new();
-    for (n, media) in (1..=NINE).zip(&media) {
+    for (n, media) in (1..).zip(&media) {
         publishers.push(publish(&target, media, 1, f64::from(MINUTE), &["-first", &n.to_string()])?);
         // One after the other: beeps of all at once are too loud to be told apart.
         recording.process.wait_for_line(&format!("\"participantCount\":{n}"), SOON)?;
@@ -199,10 +202,9 @@ fn nine_people_are_all_seen_and_heard() -> Result<()> {
     let playlist = playlist(&ended, folder.path())?;
     exact(&playlist, 6.0)?;
     let tiles = content::tiles(&playlist, &(0..9).map(ninth).collect::<Vec<_>>())?;
-    let ids: Vec<u8> = (1..=NINE).collect();
-    let audio = content::audio(&playlist, &ids)?;
+    let audio = content::audio(&playlist, &NINE)?;
     ensure!(audio.gaps.is_empty() && audio.overlaps == 0, "{:?}", audio.gaps);
-    let (mut seen, mut levels) = (BTreeSet::new(), Vec::new());
+    let mut seen = BTreeSet::new();
     for tile in &tiles {
         // Whoever came later stood elsewhere before all were there.
         let (id, _) = tile.participants.iter().max_by_key(|(_, counts)| counts.present).context("nobody in a tile")?;
@@ -211,15 +213,11 @@ fn nine_people_are_all_seen_and_heard() -> Result<()> {
         ensure!(counts.missing.is_empty() && counts.out_of_order == 0 && counts.present >= 45 * 15, "{id}: {counts:?}");
         in_sync(tile, &audio, *id, 15, LIVE_OFFSET_MS, 40)?;
         let voice = &audio.voices[id];
-        let off = 20.0 * (voice.level / TONE_LEVEL).log10();
+        let off = 20.0 * (voice.level / LOAD_TONE_LEVEL).log10();
         let heard = voice.tone.iter().filter(|share| **share > 0.8).count();
         println!("{id}: {} pictures, heard in {heard} s, {off:+.2} dB", counts.present);
-        ensure!(heard >= 50, "{id}: {off:.2} dB, {:?}", voice.tone);
-        levels.push(off);
+        ensure!(off.abs() <= 0.5 && heard >= 50, "{id}: {off:.2} dB, {:?}", voice.tone);
     }
-    // Nine tones and the beeps between them are too loud together: all are held down by the same.
-    let (least, most) = levels.iter().fold((f64::MAX, f64::MIN), |(least, most), level| (least.min(*level), most.max(*level)));
-    ensure!(most - least <= 0.5 && least > -4.0, "{levels:?}");
-    ensure!(seen.len() == usize::from(NINE), "{seen:?}");
+    ensure!(seen.iter().eq(&NINE), "{seen:?}");
     Stored::open(folder.path())?.manifest_is_true()
 }
