@@ -363,7 +363,9 @@ fn rooms_with_everything_going_wrong() {
                 }
                 (0, Some((who, track))) => {
                     world.room.input(Input::Left { participant: who });
-                    [track, track + 1].into_iter().for_each(|track| drop(world.stop_sending(track)));
+                    for track in [track, track + 1] {
+                        world.stop_sending(track);
+                    }
                     there.remove(&n);
                 }
                 (1, Some((_, track))) => world.room.input(Input::Muted { track: TrackKey(track) }),
