@@ -20,6 +20,7 @@ mod audio;
 mod av1;
 mod bits;
 pub mod canvas;
+mod chains;
 mod clock;
 mod composite;
 mod decode_times;
@@ -59,6 +60,7 @@ mod vp8;
 mod vp9;
 mod written;
 
+pub use chains::*;
 pub use input::*;
 pub use ledger::{LEDGER_CHUNK, Ledger, LedgerEntry};
 pub use output::*;
