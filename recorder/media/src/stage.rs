@@ -348,13 +348,22 @@ impl<U> Stage<U> {
         });
         let (size, background) = (self.composition.canvas, self.composition.background);
         let scene = Scene { size, background, tiles: tiles.collect() };
+        let needs_from = self.needs_from(at, &scene);
         let changed = self.last.as_ref() != Some(&scene);
         if changed {
             self.last = Some(scene.clone());
         }
-        let needs_from = self.feeds.values().filter_map(|feed| feed.key_at).fold(at, MediaTime::min);
         let Composition { canvas, encoding, .. } = self.composition;
         Frame { at, canvas, encoding, needs_from, scene: changed.then_some(scene), units }
+    }
+
+    /// Of those that are seen: who has been switched off for long is not decoded from where it was.
+    fn needs_from(&self, at: MediaTime, scene: &Scene<TrackKey>) -> MediaTime {
+        let seen = scene.tiles.iter().filter_map(|tile| match tile.content {
+            Content::Source(track) => self.feeds.get(&track)?.key_at,
+            Content::Empty => None,
+        });
+        seen.fold(at, MediaTime::min)
     }
 
     fn places(&self) -> Vec<Option<crate::layout::Place>> {

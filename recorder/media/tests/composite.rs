@@ -344,6 +344,22 @@ fn a_connection_that_was_away_is_one_hole() {
     assert_eq!(scenes(&world, &[40.0])[0], [Content::Source(TrackKey(10))]);
 }
 
+/// A camera that was switched off long ago is no reason to keep everything since.
+#[test]
+fn the_journal_is_forgotten_while_a_camera_is_off() {
+    let mut world = world();
+    join(&mut world, 1, "ann", 0);
+    join(&mut world, 2, "bob", 0);
+    world.run_ms(5_000);
+    world.room.input(Input::Muted { track: TrackKey(10) });
+    world.stop_sending(10);
+    world.run_ms(90_000);
+    let reaches = world.room.now.since(world.room.session.needed_from(world.room.now)) / 1_000_000;
+    assert!(reaches < 45, "{reaches} s");
+    stop(&mut world);
+    check_frames(&read(&world.room.data(0)), 1);
+}
+
 /// Whatever people and network do: frames and sound keep their steps, decoders get what they can decode.
 #[test]
 fn rooms_with_everything_going_wrong() {
