@@ -243,6 +243,7 @@ impl Driver {
             Output::RemoveFromBackup { op, what } => self.uploader.remove_from_backup(op, self.keys(what)),
             Output::RequestKeyframe { track } => self.order_for(track, ConnectOrder::RequestKeyframe),
             Output::Subscribe { track, wanted } => self.order_for(track, |track| ConnectOrder::Subscribe { track, wanted }),
+            Output::Size { track, width, height } => self.order_for(track, |track| ConnectOrder::Size { track, width, height }),
             Output::ReportChanged => self.show(),
             Output::Finished(outcome) => {
                 let reason = self.state.end_reason.take();

@@ -118,7 +118,11 @@ impl Day {
                 None
             }
             Output::Move { .. } | Output::RemoveFromBackup { .. } => unreachable!("there is no backup"),
-            Output::Video { .. } | Output::Subscribe { .. } | Output::RequestKeyframe { .. } | Output::ReportChanged => None,
+            Output::Video { .. }
+            | Output::Subscribe { .. }
+            | Output::Size { .. }
+            | Output::RequestKeyframe { .. }
+            | Output::ReportChanged => None,
         }
     }
 

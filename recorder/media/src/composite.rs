@@ -3,13 +3,19 @@
 use crate::audio::{AudioChain, Sound};
 use crate::pictures::{Composing, Provenance};
 use crate::segmenter::Effect;
-use crate::stage::{Change, Composition, Frame, Stage};
+use crate::stage::{Change, Composition, Economy, Frame, Stage};
 use crate::stream::{Origin, PICTURE_SOON, Stream};
 use crate::track::is_video;
 use crate::video::Picture;
 use crate::{AudioOp, GapReason, MediaTime, ParticipantKey, Source, SourceUnit, TrackKey, VoiceOp};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Of what may wait for the transcoder (a minute, 32 MB), in hundredths: from there on less is composed ...
+const LAYERS_PERCENT: i64 = 67;
+const RATE_PERCENT: i64 = 80;
+const TILES_PERCENT: i64 = 92;
+/// ... until no more than this waits.
+const RECOVERED_PERCENT: i64 = 16;
 /// A camera that should send and does not is missing from then on: its last picture is not shown any longer.
 const SILENT_90K: i64 = 10 * MediaTime::PER_SECOND;
 
@@ -26,6 +32,7 @@ pub(crate) struct Composite {
     effects: Vec<Effect>,
     /// Voices that nothing comes of any more.
     silenced: Vec<TrackKey>,
+    economy: Economy,
 }
 
 /// An access unit on its way to a frame.
@@ -70,6 +77,7 @@ impl Composite {
             since: None,
             effects: Vec::new(),
             silenced: Vec::new(),
+            economy: Economy::default(),
         }
     }
 
@@ -180,7 +188,9 @@ impl Composite {
     /// All units up to `to` were given; no picture before `known` will come.
     pub(crate) fn advance(&mut self, stream: &mut Stream, to: MediaTime, known: MediaTime) {
         self.hand_on(stream);
+        self.economise(stream, known);
         self.frames(stream, known, MediaTime(i64::MAX));
+        stream.tell(self.stage.take_sizes().into_iter().map(|(track, size)| Effect::Size(track, size)));
         let mut mixed = to;
         for (track, voice) in &mut self.voices {
             voice.advance(to);
@@ -189,6 +199,24 @@ impl Composite {
         }
         stream.advance(mixed, self.stage.frontier(known));
         stream.tell(self.stage.take_needs_key().into_iter().map(Effect::NeedKey));
+    }
+
+    /// What waits is worked off first; then less is asked for, step by step, until it is.
+    fn economise(&mut self, stream: &mut Stream, at: MediaTime) {
+        let before = self.economy;
+        stream.economises(at, |percent| {
+            self.economy = match percent {
+                TILES_PERCENT.. => Economy::Tiles,
+                RATE_PERCENT.. => before.max(Economy::Rate),
+                LAYERS_PERCENT.. => before.max(Economy::Layers),
+                ..=RECOVERED_PERCENT => Economy::Nothing,
+                _ => before,
+            };
+            self.economy > Economy::Nothing
+        });
+        if self.economy != before {
+            self.stage.economise(self.economy);
+        }
     }
 
     fn hand_on(&mut self, stream: &mut Stream) {

@@ -96,6 +96,12 @@ pub enum Output {
         track: TrackKey,
         wanted: bool,
     },
+    /// The smallest pictures of this track that are large enough, where its publisher sends several sizes.
+    Size {
+        track: TrackKey,
+        width: u32,
+        height: u32,
+    },
     /// [`crate::Session::report`] changed in a way a reader wants to see at once.
     ReportChanged,
     /// The last output.

@@ -147,6 +147,8 @@ pub(crate) struct Pictures {
     retired: bool,
     leaving_out: bool,
     overloaded: bool,
+    /// Less is asked of the transcoder than there would be.
+    pub(crate) economises: bool,
 }
 
 impl Pictures {
@@ -289,14 +291,20 @@ impl Pictures {
         }
     }
 
+    /// How much of what may wait does, in hundredths.
+    pub(crate) fn filled_percent(&self, at: MediaTime) -> i64 {
+        let bytes = (self.waiting_bytes * 100 / FULL_BYTES) as i64;
+        bytes.max(self.behind(at) * 100 / FULL_90K)
+    }
+
     fn behind(&self, at: MediaTime) -> i64 {
         let oldest = self.units.iter().find(|(_, unit)| !matches!(unit, Unit::Ready(_)));
         oldest.map_or(0, |(oldest, _)| at.0 - oldest.0)
     }
 
-    /// Pictures were left out, and the transcoder is still behind.
+    /// Pictures were left out, or are less than they should be, and the transcoder is still behind.
     pub(crate) fn is_overloaded(&self) -> bool {
-        self.overloaded && self.units.iter().any(|(_, unit)| !matches!(unit, Unit::Ready(_)))
+        (self.overloaded || self.economises) && self.units.iter().any(|(_, unit)| !matches!(unit, Unit::Ready(_)))
     }
 }
 

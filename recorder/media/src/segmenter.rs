@@ -42,6 +42,8 @@ pub(crate) enum Effect {
     },
     /// A picture of the track with this record is written.
     Written(Provenance),
+    /// A picture of this size, width and height, is all that this track is needed for.
+    Size(TrackKey, (u32, u32)),
     /// Nothing of this track can be decoded until its publisher has sent a key frame.
     NeedKey(TrackKey),
     Append {

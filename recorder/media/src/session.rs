@@ -382,6 +382,7 @@ impl Session {
                 Effect::Audio(op) => self.outputs.push_back(Output::Audio { playlist: key, op }),
                 Effect::Video { op, work } => self.outputs.push_back(Output::Video { playlist: key, op, work }),
                 Effect::Written(of) => self.manifest.tracks[of.record].writes(of.unit, of.replayed),
+                Effect::Size(track, (width, height)) => self.outputs.push_back(Output::Size { track, width, height }),
                 Effect::NeedKey(track) => self.tracks.get_mut(&track).into_iter().for_each(Track::need_key),
                 Effect::Append { n, name, start, data } => {
                     self.end_restarts(start);

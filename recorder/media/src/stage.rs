@@ -2,9 +2,15 @@
 //!
 //! Told in order of media time what happens, each change before what comes at or behind it; answers with [`Frame`]s, one every 1/fps second of media time. `U` is an access unit.
 
+mod economy;
+mod feed;
+
 use crate::canvas::{Content, Scene, Tile, Yuv};
 use crate::layout::{Canvas, Entry, Layout, places};
 use crate::{Encoding, MediaTime, ParticipantKey, TrackKey};
+pub use economy::Economy;
+use economy::{Sizes, is_shown};
+use feed::Feed;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -68,19 +74,6 @@ struct Figure {
 }
 
 #[derive(Debug)]
-struct Feed<U> {
-    waiting: VecDeque<(MediaTime, bool, U)>,
-    /// Of the picture that was taken last.
-    last: Option<MediaTime>,
-    /// Of the key frame that was taken last.
-    key_at: Option<MediaTime>,
-    /// What comes can be decoded: nothing was left out since the last key frame.
-    in_sync: bool,
-    /// A key frame was asked for.
-    asked: bool,
-}
-
-#[derive(Debug)]
 pub struct Stage<U> {
     composition: Composition,
     roster: Vec<Figure>,
@@ -97,49 +90,8 @@ pub struct Stage<U> {
     from: MediaTime,
     last: Option<Scene<TrackKey>>,
     needs_key: BTreeSet<TrackKey>,
-}
-
-impl<U> Feed<U> {
-    fn new() -> Self {
-        Self { waiting: VecDeque::new(), last: None, key_at: None, in_sync: false, asked: false }
-    }
-
-    /// The units up to the picture that is nearest to `at`.
-    fn take(&mut self, at: MediaTime) -> Vec<U> {
-        let mut taken = Vec::new();
-        while let Some(&(next, key, _)) = self.waiting.front() {
-            let nearer = self.last.is_some_and(|last| next.0 - at.0 < at.0 - last.0) && next.0 <= at.0 + LOOK_AHEAD;
-            if next > at && !nearer {
-                break;
-            }
-            self.last = Some(next);
-            self.key_at = if key { self.last } else { self.key_at };
-            taken.extend(self.waiting.pop_front().map(|(.., unit)| unit));
-        }
-        taken
-    }
-
-    /// What waits up to here is not shown.
-    fn leave_out(&mut self, until: MediaTime) {
-        let before = self.waiting.len();
-        self.waiting.retain(|(at, ..)| *at > until);
-        if self.waiting.len() < before {
-            self.resync();
-        }
-    }
-
-    /// What the decoder knows is of no use: it goes on with the next key frame.
-    fn resync(&mut self) {
-        while self.waiting.front().is_some_and(|(_, key, _)| !key) {
-            self.waiting.pop_front();
-        }
-        self.in_sync = !self.waiting.is_empty();
-    }
-
-    /// Whether to ask for a key frame: once, until it comes.
-    fn asks(&mut self) -> bool {
-        !self.in_sync && !std::mem::replace(&mut self.asked, true)
-    }
+    economy: Economy,
+    sizes: Sizes,
 }
 
 impl<U> Stage<U> {
@@ -155,6 +107,8 @@ impl<U> Stage<U> {
             from: MediaTime(i64::MIN),
             last: None,
             needs_key: BTreeSet::new(),
+            economy: Economy::default(),
+            sizes: Sizes::default(),
         }
     }
 
@@ -309,7 +263,7 @@ impl<U> Stage<U> {
             self.begin(known);
         }
         while self.begun {
-            let at = first_tick(self.from, self.composition.encoding.frames_per_second);
+            let at = self.next_tick();
             if at.0.saturating_add(LOOK_AHEAD) > known.0 {
                 break;
             }
@@ -324,16 +278,25 @@ impl<U> Stage<U> {
         frames
     }
 
+    fn next_tick(&self) -> MediaTime {
+        let rate = self.composition.encoding.frames_per_second;
+        let tick = first_tick(self.from, rate);
+        let is_odd = (tick.0 * i64::from(rate.max(1)) + MediaTime::PER_SECOND / 2) / MediaTime::PER_SECOND % 2 == 1;
+        if self.economy >= Economy::Rate && is_odd { first_tick(MediaTime(tick.0 + 1), rate) } else { tick }
+    }
+
     fn frame(&mut self, at: MediaTime) -> Frame<U> {
         let places = self.places();
+        self.wish_sizes(at, &places);
+        let keys_only = self.keys_only(&places);
         let mut units = Vec::new();
-        for (figure, place) in self.roster.iter_mut().zip(&places) {
+        for ((figure, place), keys_only) in self.roster.iter_mut().zip(&places).zip(&keys_only) {
             let Some((track, feed)) = figure.track.and_then(|track| Some((track, self.feeds.get_mut(&track)?))) else { continue };
             if place.is_none() {
                 feed.leave_out(at);
                 continue;
             }
-            let taken = feed.take(at);
+            let taken = if *keys_only { feed.take_key(at) } else { feed.take(at) };
             if !taken.is_empty() && !figure.off {
                 figure.shown_until = feed.last.map_or(at, |last| MediaTime(last.0 + HOLD_SILENT));
             }
@@ -342,8 +305,8 @@ impl<U> Stage<U> {
                 self.needs_key.insert(track);
             }
         }
-        let tiles = self.roster.iter().zip(places).filter_map(|(figure, place)| {
-            let source = figure.track.filter(|_| at < figure.shown_until);
+        let tiles = self.roster.iter().zip(places).zip(keys_only).filter_map(|((figure, place), keys_only)| {
+            let source = figure.track.filter(|_| is_shown(figure, keys_only, at));
             Some(Tile { place: place?, content: source.map_or(Content::Empty, Content::Source) })
         });
         let (size, background) = (self.composition.canvas, self.composition.background);

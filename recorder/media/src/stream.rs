@@ -288,6 +288,11 @@ impl Stream {
         self.segments.effects.extend(effects);
     }
 
+    /// How much of what may wait for the transcoder does, in hundredths; and whether less is made because of that.
+    pub(crate) fn economises(&mut self, at: MediaTime, so: impl FnOnce(i64) -> bool) {
+        self.pictures.economises = so(self.pictures.filled_percent(at));
+    }
+
     /// A frame of a composite with a canvas of this size. False: left out, because the encoder is too far behind.
     pub(crate) fn frame(&mut self, at: MediaTime, canvas: (u32, u32), frame: Composing) -> bool {
         if !self.live {

@@ -202,3 +202,37 @@ proptest! {
         prop_assert_eq!(units, (0..steps.len() as i64).collect::<Vec<_>>());
     }
 }
+
+/// Four of one size: of the later half, key frames only; and everything again from their next key frames on, which are asked for.
+#[test]
+fn who_is_missed_least_is_shown_by_key_frames_alone() {
+    let mut stage = Stage::new(composition(10));
+    let tracks: Vec<TrackKey> = (1..=4).map(TrackKey).collect();
+    for track in &tracks {
+        stage.published(ParticipantKey(track.0), track.0.to_string(), false, Some(*track));
+    }
+    let mut sent = 0;
+    let mut second = |stage: &mut Stage<i64>, key: bool| {
+        for n in sent..sent + 10 {
+            tracks.iter().for_each(|track| stage.unit(ms(n * 100), *track, key && n % 10 == 5, n));
+        }
+        sent += 10;
+        let frames = stage.frames(ms(sent * 100));
+        let of = |track: TrackKey| {
+            frames.iter().flat_map(|f| &f.units).filter(|(of, _)| *of == track).map(|(_, unit)| *unit).collect::<Vec<_>>()
+        };
+        [of(TrackKey(2)), of(TrackKey(3))]
+    };
+    assert_eq!(second(&mut stage, true), [vec![5, 6, 7, 8, 9], vec![5, 6, 7, 8, 9]]);
+    stage.economise(Economy::Tiles);
+    let [first, later] = second(&mut stage, true);
+    // Half the rate: a frame is made of two pictures.
+    assert!(first.len() >= 8 && later == [15], "{first:?} {later:?}");
+    assert_eq!(second(&mut stage, false)[1], []);
+    let shown = stage.last.as_ref().expect("a scene");
+    assert!(shown.tiles.iter().all(|tile| tile.content != Content::Empty), "an old picture is better than none");
+    stage.economise(Economy::Nothing);
+    assert_eq!(second(&mut stage, false)[1], [], "what follows cannot be decoded");
+    assert_eq!(stage.take_needs_key(), [TrackKey(3), TrackKey(4)]);
+    assert_eq!(second(&mut stage, true)[1], [45, 46, 47, 48, 49]);
+}

@@ -334,7 +334,7 @@ impl Process {
                 let keys = self.keys(what);
                 self.document(at, Task::new(op, Place::Backup, Work::Remove { keys }));
             }
-            Output::Subscribe { .. } => {}
+            Output::Subscribe { .. } | Output::Size { .. } => {}
             Output::RequestKeyframe { track } => self.keyframes.extend(self.numbers.to_connector(track)),
             Output::ReportChanged => self.claims = Some(self.session.report()),
             Output::Finished(outcome) => self.finished = Some(outcome),

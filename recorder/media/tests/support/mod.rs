@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use transcoder::Transcoder;
 
 pub mod backup;
+pub mod composite;
 pub mod journal;
 pub mod reader;
 pub mod sound;
@@ -92,6 +93,8 @@ pub struct Room {
     pub keyframe_requests: Vec<(Tick, TrackKey)>,
     /// What the SFU was asked for, in order.
     pub subscribed: Vec<(u32, bool)>,
+    /// Which sizes, likewise.
+    pub sizes: Vec<(u32, (u32, u32))>,
     pub finished: Option<Outcome>,
     pub storage: Storage,
     pub backup: backup::BackupStorage,
@@ -134,6 +137,7 @@ impl Room {
             manifests: 0,
             keyframe_requests: Vec::new(),
             subscribed: Vec::new(),
+            sizes: Vec::new(),
             finished: None,
             storage: Storage::well(),
             backup: backup::BackupStorage::default(),
@@ -276,6 +280,7 @@ impl Room {
                 self.answer(Input::Put { op, result });
             }
             Output::Subscribe { track, wanted } => self.subscribed.push((track.0, wanted)),
+            Output::Size { track, width, height } => self.sizes.push((track.0, (width, height))),
             Output::RequestKeyframe { track } => self.keyframe_requests.push((self.now, track)),
             Output::ReportChanged => drop(self.session.report()),
             Output::Finished(outcome) => self.finished = Some(outcome),

@@ -45,6 +45,8 @@ pub struct Transcoder {
     pub least_us: u64,
     /// ... and up to this much more.
     pub spread_us: u64,
+    /// Besides, for each access unit of a composite's frame.
+    pub unit_us: u64,
     /// Percent of access units that turn out to be undecodable.
     pub undecodable: u64,
     pub rng: Lcg,
@@ -58,6 +60,7 @@ impl Default for Transcoder {
         Self {
             least_us: 8_000,
             spread_us: 8_000,
+            unit_us: 0,
             undecodable: 0,
             rng: Lcg(5),
             ops: Vec::new(),
@@ -85,7 +88,8 @@ impl Transcoder {
         assert!(chain.last_at.is_none_or(|last| at > last), "{at:?} after {:?}", chain.last_at);
         chain.last_at = Some(at);
         let spread = if self.spread_us > 0 { self.rng.below(self.spread_us) } else { 0 };
-        chain.free_at = chain.free_at.max(now.0) + self.least_us + spread;
+        let units = if let VideoOp::Compose { units, .. } = &work { units.len() as u64 } else { 0 };
+        chain.free_at = chain.free_at.max(now.0) + self.least_us + spread + units * self.unit_us;
         let damaged = self.rng.chance(self.undecodable);
         let result = match work {
             VideoOp::Transcode { codec, data, key, rotation, force_key, .. } => {

@@ -1,0 +1,119 @@
+//! What a composite costs: pictures no larger than their places, and less, step by step, where that is too much still.
+
+#[allow(unreachable_pub, missing_debug_implementations, dead_code)] // shared: every test file uses its own part
+mod support;
+
+use recorder_media::*;
+use support::composite::*;
+use support::reader::read;
+use support::*;
+
+/// Publishers who send several sizes are asked for the smallest that fills their place: a larger one at once, a smaller one when it has lasted.
+#[test]
+fn pictures_are_asked_for_as_large_as_they_are_shown() {
+    let mut world = world();
+    join(&mut world, 1, "ann", 0);
+    world.run_ms(6_000);
+    assert_eq!(world.room.sizes, [(10, (1280, 720))]);
+    let bob = join(&mut world, 2, "bob", 0);
+    world.run_ms(6_000);
+    // Half of the canvas, cut out of a picture as high.
+    assert_eq!(world.room.sizes[1..], [(20, (1280, 720))]);
+    let cem = join(&mut world, 3, "cem", 0);
+    world.run_ms(7_000);
+    assert_eq!(world.room.sizes[2..], [(30, (640, 360))], "a smaller place for two of them, not long enough");
+    world.run_ms(3_000);
+    assert_eq!(world.room.sizes[3..], [(10, (640, 360)), (20, (640, 360))]);
+    for (who, track) in [(bob, 20), (cem, 30)] {
+        world.room.input(Input::Left { participant: who });
+        world.stop_sending(track);
+        world.stop_sending(track + 1);
+    }
+    world.run_ms(4_000);
+    assert_eq!(world.room.sizes[5..], [(10, (1280, 720))]);
+    stop(&mut world);
+}
+
+/// Half a minute of a starved machine is worked off later; nothing is less than it should be.
+#[test]
+fn what_can_be_worked_off_later_is_composed_as_ordered() {
+    let mut world = world();
+    for n in 1..=4 {
+        join(&mut world, n, &format!("p{n}"), 0);
+    }
+    world.run_ms(15_000);
+    let sizes = world.room.sizes.len();
+    (world.room.transcoder.least_us, world.room.transcoder.spread_us) = (2_000_000, 0);
+    world.run_ms(20_000);
+    (world.room.transcoder.least_us, world.room.transcoder.unit_us) = (5_000, 1_000);
+    world.run_ms(60_000);
+    assert_eq!(world.room.session.report().degraded, []);
+    stop(&mut world);
+    check_frames(&read(&world.room.data(0)), 1);
+    check_segments(&world);
+    assert_eq!(world.room.session.manifest().gaps, []);
+    assert_eq!(world.room.sizes.len(), sizes, "no smaller pictures were asked for");
+}
+
+/// Frames a second within these seconds, and units that they take.
+fn rate(world: &World, seconds: std::ops::Range<f64>) -> (f64, f64) {
+    let frames = &world.room.transcoder.frames;
+    let inside = frames.iter().filter(|frame| seconds.contains(&(frame.at.0 as f64 / 90_000.0)));
+    let (count, units) = inside.fold((0, 0), |(count, units), frame| (count + 1, units + frame.decoded.len()));
+    let length = seconds.end - seconds.start;
+    (f64::from(count) / length, units as f64 / length)
+}
+
+#[test]
+fn a_machine_that_is_too_slow_for_good_does_less_step_by_step_and_says_so() {
+    let mut world = world();
+    for n in 1..=4 {
+        join(&mut world, n, &format!("p{n}"), 0);
+    }
+    world.run_ms(5_000);
+    // Thirty frames and some sixty units a second: a second and a half of work.
+    (world.room.transcoder.least_us, world.room.transcoder.spread_us, world.room.transcoder.unit_us) = (40_000, 0, 4_500);
+    let mut asked_at = None;
+    for second in 0..240 {
+        world.run_ms(1_000);
+        let asked = world.room.sizes.iter().any(|(_, size)| *size == (320, 180));
+        asked_at = asked_at.or(asked.then_some(second));
+    }
+    assert!(world.room.session.report().degraded.contains(&Degradation::Overloaded));
+    let gaps = &world.room.session.manifest().gaps;
+    assert!(gaps.is_empty(), "half the rate is enough: {gaps:?}");
+    let asked = f64::from(asked_at.expect("smaller pictures are asked for"));
+    let slower = world.room.transcoder.frames.windows(2).find(|pair| pair[1].at.0 - pair[0].at.0 > FRAME);
+    let halved = slower.expect("half the rate")[0].at.0 as f64 / 90_000.0;
+    assert!(halved > asked, "smaller pictures first: at {asked} s, half the rate at {halved} s");
+    let (frames, units) = rate(&world, halved + 2.0..halved + 12.0);
+    assert!((14.9..15.1).contains(&frames) && units > 60.0, "{frames} frames and {units} units a second");
+    (world.room.transcoder.least_us, world.room.transcoder.unit_us) = (3_000, 100);
+    world.run_ms(65_000);
+    assert_eq!(world.room.session.report().degraded, []);
+    let now = world.room.now.since(Tick::from_millis(1_000)) as f64 / 1e6;
+    let (frames, _) = rate(&world, now - 10.0..now - 5.0);
+    assert!((29.0..31.0).contains(&frames), "{frames} frames a second again");
+    stop(&mut world);
+    check_sound(&read(&world.room.data(0)), 1);
+}
+
+#[test]
+fn a_transcoder_that_is_too_slow_leaves_frames_out_and_says_so_and_the_sound_is_whole() {
+    let mut world = world();
+    join(&mut world, 1, "ann", 0);
+    world.run_ms(5_000);
+    (world.room.transcoder.least_us, world.room.transcoder.spread_us) = (100_000, 0);
+    world.run_ms(120_000);
+    assert!(world.room.session.report().degraded.contains(&Degradation::Overloaded));
+    (world.room.transcoder.least_us, world.room.transcoder.spread_us) = (5_000, 0);
+    world.run_ms(30_000);
+    assert_eq!(world.room.session.report().degraded, []);
+    stop(&mut world);
+    let read = read(&world.room.data(0));
+    check_sound(&read, 1);
+    let gaps = &world.room.session.manifest().gaps;
+    assert!(!gaps.is_empty() && gaps.iter().all(|gap| gap.reason == GapReason::Overloaded), "{gaps:?}");
+    let longest = world.room.session.manifest().ledger.iter().map(|entry| entry.duration90k).max();
+    assert!(longest <= Some(5 * 90_000), "{longest:?}");
+}
