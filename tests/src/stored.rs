@@ -58,6 +58,14 @@ pub struct Track {
     pub muted90k: Vec<Stay>,
     pub recorded: bool,
     pub transcoded: Option<Transcoded>,
+    #[serde(default)]
+    pub sizes: Vec<PictureSize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct PictureSize {
+    pub width: u32,
+    pub height: u32,
 }
 
 #[derive(Clone, Debug, Deserialize)]
