@@ -10,10 +10,11 @@ use crate::video::Picture;
 use crate::{AudioOp, GapReason, MediaTime, ParticipantKey, Source, SourceUnit, TrackKey, VoiceOp};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Of what may wait for the transcoder (a minute, 32 MB), in hundredths: from there on less is composed ...
-const LAYERS_PERCENT: i64 = 67;
-const RATE_PERCENT: i64 = 80;
-const TILES_PERCENT: i64 = 92;
+/// Of what may wait for the transcoder (a minute, 32 MB), in hundredths: from there on less is composed, early enough that what waits already can be
+/// worked off meanwhile ...
+const LAYERS_PERCENT: i64 = 55;
+const RATE_PERCENT: i64 = 60;
+const TILES_PERCENT: i64 = 80;
 /// ... until no more than this waits.
 const RECOVERED_PERCENT: i64 = 16;
 /// A camera that should send and does not is missing from then on: its last picture is not shown any longer.
@@ -26,6 +27,10 @@ pub(crate) struct Composite {
     voices: BTreeMap<TrackKey, AudioChain>,
     /// Of whom something is taken, until they leave.
     present: BTreeSet<ParticipantKey>,
+    /// What comes is of a journal.
+    replayed: bool,
+    /// Frames are left out: cameras of which something was in them.
+    stale: BTreeSet<TrackKey>,
     /// When the first unit came: nothing is missing before that.
     since: Option<MediaTime>,
     /// What the session is to do or to know.
@@ -50,15 +55,19 @@ struct Camera {
     key_at: Option<MediaTime>,
     /// Since when pictures are missing after a loss.
     hole: Option<MediaTime>,
+    /// Since when nothing of it can be decoded, as the driver has found: until a key frame.
+    stuck: Option<MediaTime>,
     wanted: bool,
 }
 
 impl Camera {
     /// What is missing until a picture at `at`, or until nothing is expected any more.
-    fn holes(&mut self, at: MediaTime, since: Option<MediaTime>) -> impl Iterator<Item = Effect> + use<> {
+    /// `key`: a key frame, or the end.
+    fn holes(&mut self, at: MediaTime, key: bool, since: Option<MediaTime>) -> impl Iterator<Item = Effect> + use<> {
         let last = self.last.zip(since).filter(|_| self.wanted).map(|(last, since)| last.max(since));
         let silent = last.map(|last| MediaTime(last.0 + SILENT_90K));
-        let holes = [(self.hole.take(), GapReason::PacketLoss), (silent, GapReason::NoPicture)];
+        let stuck = if key { self.stuck.take() } else { None };
+        let holes = [(self.hole.take(), GapReason::PacketLoss), (stuck, GapReason::Undecodable), (silent, GapReason::NoPicture)];
         let gap = move |(start, reason): (Option<MediaTime>, _)| {
             let start = start.filter(|start| *start < at)?;
             Some(Effect::Gap { start, end: at, reason })
@@ -74,6 +83,8 @@ impl Composite {
             cameras: BTreeMap::new(),
             voices: BTreeMap::new(),
             present: BTreeSet::new(),
+            replayed: false,
+            stale: BTreeSet::new(),
             since: None,
             effects: Vec::new(),
             silenced: Vec::new(),
@@ -111,7 +122,7 @@ impl Composite {
         match wanted {
             true => self.stage.change(at, Change::On(track)),
             false => {
-                self.effects.extend(camera.holes(at, self.since));
+                self.effects.extend(camera.holes(at, true, self.since));
                 self.stage.change(at, Change::Off(track));
             }
         }
@@ -140,12 +151,13 @@ impl Composite {
     }
 
     pub(crate) fn picture(&mut self, at: MediaTime, picture: Picture, origin: &Origin) {
+        self.replayed = origin.replayed;
         let camera = self.cameras.entry(origin.track).or_default();
         if picture.key {
             camera.key_at = Some(at);
         }
         let Some(key_at) = camera.key_at else { return };
-        self.effects.extend(camera.holes(at, self.since));
+        self.effects.extend(camera.holes(at, picture.key, self.since));
         self.since.get_or_insert(at);
         camera.last = Some(at);
         let &Origin { track, record, unit, codec, replayed, .. } = origin;
@@ -162,8 +174,13 @@ impl Composite {
     }
 
     /// What the driver's decoder of this track knows is of no use.
-    pub(crate) fn stuck(&mut self, track: TrackKey) {
-        self.stage.lost(track);
+    pub(crate) fn stuck(&mut self, track: TrackKey, at: MediaTime) {
+        let key = self.stage.lost(track);
+        let Some(camera) = self.cameras.get_mut(&track) else { return };
+        match key {
+            Some(end) => self.effects.extend((at < end).then_some(Effect::Gap { start: at, end, reason: GapReason::Undecodable })),
+            None => camera.stuck = camera.stuck.or(Some(at)),
+        }
     }
 
     /// A packet of a microphone; `soon`: a first picture is on its way. Returns whether it was used.
@@ -203,6 +220,10 @@ impl Composite {
 
     /// What waits is worked off first; then less is asked for, step by step, until it is.
     fn economise(&mut self, stream: &mut Stream, at: MediaTime) {
+        // A journal comes all at once.
+        if self.replayed {
+            return;
+        }
         let before = self.economy;
         stream.economises(at, |percent| {
             self.economy = match percent {
@@ -230,7 +251,7 @@ impl Composite {
     pub(crate) fn end(&mut self, stream: &mut Stream, at: MediaTime) {
         self.frames(stream, MediaTime(at.0.saturating_add(crate::stage::LOOK_AHEAD)), at);
         for camera in self.cameras.values_mut() {
-            self.effects.extend(camera.holes(at, self.since));
+            self.effects.extend(camera.holes(at, true, self.since));
             (camera.last, camera.key_at) = (None, None);
         }
         self.stage.end();
@@ -244,17 +265,36 @@ impl Composite {
         if !stream.has_pictures() {
             return;
         }
+        let mut refused = false;
         for mut frame in self.stage.frames(known).into_iter().filter(|frame| frame.at < end) {
-            let (of, units): (Vec<_>, Vec<_>) =
-                std::mem::take(&mut frame.units).into_iter().map(|(track, unit)| (unit.of, (track, unit.data))).unzip();
+            let units: Vec<_> = self.decodable(std::mem::take(&mut frame.units));
             let tracks: Vec<TrackKey> = units.iter().map(|(track, _)| *track).collect();
+            let (of, units): (Vec<_>, Vec<_>) = units.into_iter().map(|(track, unit)| ((track, unit.of), (track, unit.data))).unzip();
             let Frame { at, canvas, encoding, needs_from, scene, .. } = frame;
             let work = Composing { units, scene, encoding: Some(encoding), force_key: false, of, needs_from };
-            if !stream.frame(at, (canvas.width, canvas.height), work) {
-                tracks.into_iter().for_each(|track| self.stage.lost(track));
+            refused = !stream.frame(at, (canvas.width, canvas.height), work, self.replayed);
+            if refused {
+                self.stale.extend(tracks);
                 self.stage.repeat_scene();
             }
         }
+        // Key frames are asked for once there is use for them.
+        if !refused {
+            for track in std::mem::take(&mut self.stale) {
+                self.stage.lost(track);
+            }
+        }
+    }
+
+    /// Behind what was left out nothing is of use but a key frame.
+    fn decodable(&mut self, units: Vec<(TrackKey, Unit)>) -> Vec<(TrackKey, Unit)> {
+        let is_decodable = |(track, unit): &(TrackKey, Unit)| {
+            if unit.data.key {
+                self.stale.remove(track);
+            }
+            !self.stale.contains(track)
+        };
+        units.into_iter().filter(is_decodable).collect()
     }
 }
 

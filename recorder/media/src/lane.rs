@@ -15,6 +15,9 @@ use crate::{Manifest, MediaTime, OpId, ParticipantKey, Source, Tick, TrackKey, T
 pub(crate) use events::LaneEvent;
 use std::collections::{BTreeMap, VecDeque};
 
+/// In a composite a picture that is not complete is waited for so long behind everything else.
+const OPEN_PATIENCE: i64 = MediaTime::PER_SECOND;
+
 /// Ticks <-> media time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MediaClock {
@@ -142,8 +145,8 @@ impl Lane {
     /// The transcoder's answer.
     pub(crate) fn transcoded(&mut self, op: OpId, result: Transcoded) {
         let Some(stream) = &mut self.stream else { return };
-        for track in stream.transcoded(op, result) {
-            self.composite.iter_mut().for_each(|composite| composite.stuck(track));
+        for (track, at) in stream.transcoded(op, result) {
+            self.composite.iter_mut().for_each(|composite| composite.stuck(track, at));
         }
     }
 
@@ -277,8 +280,14 @@ impl Lane {
     fn video_frontier(&self, around: &Surroundings, bound: MediaTime) -> MediaTime {
         let cameras = self.tracks.iter().filter_map(|key| around.tracks.get(key).filter(|t| t.is_video()));
         let frontiers = cameras.map(|track| {
-            let open = track.video.open().and_then(|rtp| around.time_of(track, rtp));
-            MediaTime(open.unwrap_or(bound).min(bound).0 - track.video.reordering())
+            // What one camera owes must not hold up everybody.
+            let patience = if self.composite.is_some() { OPEN_PATIENCE } else { i64::MAX };
+            let open = track
+                .video
+                .open()
+                .and_then(|rtp| around.time_of(track, rtp))
+                .map(|open| open.max(MediaTime(bound.0.saturating_sub(patience))));
+            MediaTime(open.unwrap_or(bound).min(bound).0 - track.video.reordering().min(patience))
         });
         frontiers.fold(bound, MediaTime::min)
     }

@@ -73,10 +73,11 @@ pub fn volume_name(base: &str, volume: u32) -> String {
     if volume > 1 { format!("{base}_{volume}.m3u8") } else { playlist_name(base) }
 }
 
-/// Base and volume of a playlist's object name. Unambiguous: no kind ends with an underscore and digits.
+/// Base and volume of a playlist's object name. Unambiguous: no kind ends with an underscore and digits, and a composite's base has one underscore,
+/// before the channel, which may be a number.
 pub fn volume_of(name: &str) -> (&str, u32) {
     let stem = name.strip_suffix(".m3u8").unwrap_or(name);
-    let numbered = stem.rsplit_once('_').and_then(|(base, n)| Some((base, n.parse().ok().filter(|n| *n > 1)?)));
+    let numbered = stem.rsplit_once('_').and_then(|(base, n)| Some((base, n.parse().ok().filter(|n| *n > 1 && base.contains('_'))?)));
     numbered.unwrap_or((stem, 1))
 }
 
@@ -112,6 +113,7 @@ mod tests {
         let base = "0f8c_stand!5Fup__uid_s_ann__uid_e_video2";
         let names = [1, 2, 10].map(|volume| volume_name(base, volume));
         assert_eq!(names, [format!("{base}.m3u8"), format!("{base}_2.m3u8"), format!("{base}_10.m3u8")]);
+        assert_eq!([volume_of("0f8c_42.m3u8"), volume_of("0f8c_42_2.m3u8")], [("0f8c_42", 1), ("0f8c_42", 2)], "a composite of channel 42");
         assert_eq!(names.each_ref().map(|name| volume_of(name)), [(base, 1), (base, 2), (base, 10)]);
         assert!(names[0] < names[1], "the first sorts first");
     }

@@ -105,7 +105,7 @@ pub(crate) struct Composing {
     /// None: it is in the recording already.
     pub encoding: Option<Encoding>,
     pub force_key: bool,
-    pub of: Vec<Provenance>,
+    pub of: Vec<(TrackKey, Provenance)>,
     pub needs_from: MediaTime,
 }
 
@@ -115,7 +115,7 @@ enum Unit {
     Waiting(Source),
     WaitingFrame(Box<Composing>),
     UnderWay { op: OpId, track: TrackKey, of: Provenance, codec: Codec, again: bool },
-    FrameUnderWay { op: OpId, of: Vec<Provenance>, needs_from: MediaTime, again: bool },
+    FrameUnderWay { op: OpId, of: Vec<(TrackKey, Provenance)>, needs_from: MediaTime, again: bool },
 }
 
 impl Unit {
@@ -252,9 +252,10 @@ impl Pictures {
     }
 
     /// The answer to one operation; returns the tracks whose publishers have to send a key frame before anything can be decoded again.
-    pub(crate) fn answered(&mut self, answered: OpId, result: Transcoded) -> Vec<TrackKey> {
+    pub(crate) fn answered(&mut self, answered: OpId, result: Transcoded) -> Vec<(TrackKey, MediaTime)> {
         let under_way = self.units.iter_mut().take(self.looked_at).find(|(_, unit)| unit.is_under_way(answered));
-        let Some((_, unit)) = under_way else { return Vec::new() };
+        let Some((at, unit)) = under_way else { return Vec::new() };
+        let at = *at;
         self.unanswered -= 1;
         let (ready, stuck) = match unit {
             Unit::UnderWay { track, of, codec, again, .. } => {
@@ -265,7 +266,7 @@ impl Pictures {
             Unit::Ready(_) | Unit::Waiting(_) | Unit::WaitingFrame(_) => return Vec::new(),
         };
         *unit = Unit::Ready(ready);
-        stuck
+        stuck.into_iter().map(|track| (track, at)).collect()
     }
 
     /// Nobody waits for the transcoder any longer.
@@ -297,7 +298,22 @@ impl Pictures {
         bytes.max(self.behind(at) * 100 / FULL_90K)
     }
 
+    /// Frames of a composite come at a rate: a hole between them is nothing to be made.
     fn behind(&self, at: MediaTime) -> i64 {
+        let waiting = self.units.iter().filter(|(_, unit)| matches!(unit, Unit::WaitingFrame(_) | Unit::FrameUnderWay { .. }));
+        let mut times = waiting.map(|(at, _)| at.0).peekable();
+        if times.peek().is_none() {
+            return self.behind_oldest(at);
+        }
+        let (mut sum, mut last) = (0, None::<i64>);
+        for time in times.chain([at.0]) {
+            sum += last.map_or(0, |last| (time - last).min(SECOND));
+            last = Some(time);
+        }
+        sum
+    }
+
+    fn behind_oldest(&self, at: MediaTime) -> i64 {
         let oldest = self.units.iter().find(|(_, unit)| !matches!(unit, Unit::Ready(_)));
         oldest.map_or(0, |(oldest, _)| at.0 - oldest.0)
     }
@@ -325,7 +341,7 @@ fn transcoded(of: Provenance, codec: Codec, again: bool, result: Transcoded) -> 
     }
 }
 
-fn composed(of: Vec<Provenance>, needs_from: MediaTime, again: bool, result: Transcoded) -> (Ready, Vec<TrackKey>) {
+fn composed(of: Vec<(TrackKey, Provenance)>, needs_from: MediaTime, again: bool, result: Transcoded) -> (Ready, Vec<TrackKey>) {
     let (picture, stuck) = match result {
         Transcoded::Composed { picture, undecodable } => (picture, undecodable),
         _ => (None, Vec::new()),
@@ -334,6 +350,7 @@ fn composed(of: Vec<Provenance>, needs_from: MediaTime, again: bool, result: Tra
         _ if again => Ready::Known(needs_from),
         Some(ComposedPicture { key, size, data }) => {
             let (order, format, needs) = (Order::default(), Format::Composed(size), Some(Needs { from: needs_from, unit: None }));
+            let of = of.into_iter().filter(|(track, _)| !stuck.contains(track)).map(|(_, of)| of).collect();
             Ready::Picture { order, key, format, data, needs, of, again }
         }
         None => Ready::Missing(GapReason::Undecodable),

@@ -210,12 +210,9 @@ impl Session {
     }
 
     /// Stands where the journal begins.
-    pub(crate) fn restore(&mut self, now: Tick, replay: Replay) {
+    /// `composition`: what the job says now.
+    pub(crate) fn restore(&mut self, now: Tick, replay: Replay, composition: Option<Composition>) {
         let subscription = std::mem::replace(&mut self.config.subscription, replay.subscription);
-        let composition = self.composition().cloned();
-        if let (Mode::Composite(known), Some(then)) = (&mut self.config.mode, replay.composition) {
-            *known = then;
-        }
         self.time = replay.clock.map(|(at, base)| MediaClock { at, base });
         (self.replaying, self.replayed) = (Some(Replaying { as_of: self.manifest.as_of, subscription, composition, next_track: 0 }), true);
         (self.connected, self.ever_connected) = (replay.connected, replay.connected);
@@ -279,7 +276,7 @@ impl Session {
         }
     }
 
-    fn composition(&self) -> Option<&Composition> {
+    pub(crate) fn composition(&self) -> Option<&Composition> {
         match &self.config.mode {
             Mode::Individual => None,
             Mode::Composite(composition) => Some(composition),

@@ -113,6 +113,11 @@ impl Session {
     fn resume(&mut self, now: Tick, wall: WallMicros, resume: crate::Resume) {
         self.manifest = resume.manifest;
         self.manifest.outcome = None;
+        let ordered = self.composition().cloned();
+        let then = resume.replay.as_ref().and_then(|replay| replay.composition.clone());
+        if let (Mode::Composite(known), Some(then)) = (&mut self.config.mode, then) {
+            *known = then;
+        }
         let end = self.manifest.ledger.end();
         if let Some(epoch) = self.manifest.epoch_time {
             let by_wall = MediaTime::from_micros(wall.0 as i64 - epoch.0 as i64).0;
@@ -122,7 +127,7 @@ impl Session {
         }
         self.resume_playlists();
         match resume.replay {
-            Some(replay) => self.restore(now, replay),
+            Some(replay) => self.restore(now, replay, ordered),
             None => {
                 // Media may have come of which nothing is finished.
                 let end = end.unwrap_or(MediaTime(0));

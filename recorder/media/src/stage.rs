@@ -203,11 +203,11 @@ impl<U> Stage<U> {
         }
     }
 
-    /// What this track's decoder knows is of no use: it could not decode something.
-    pub fn lost(&mut self, track: TrackKey) {
-        if let Some(feed) = self.feeds.get_mut(&track) {
-            feed.resync();
-        }
+    /// What this track's decoder knows is of no use: it could not decode something. The key frame from which it goes on, if that has come.
+    pub fn lost(&mut self, track: TrackKey) -> Option<MediaTime> {
+        let feed = self.feeds.get_mut(&track)?;
+        feed.resync();
+        feed.waiting.front().map(|(at, ..)| *at)
     }
 
     /// Tracks that are shown and of which a key frame is missing, once each.
@@ -240,9 +240,12 @@ impl<U> Stage<U> {
         self.roster.iter_mut().for_each(|figure| figure.shown_until = MediaTime(i64::MIN));
     }
 
-    /// The first frame, if a picture is there to begin with and none was made yet.
+    /// The next frame, if there is a picture to begin with.
     pub fn begins(&self) -> Option<MediaTime> {
-        let first = self.feeds.values().filter_map(|feed| feed.waiting.front()).map(|(at, ..)| *at).min().filter(|_| !self.begun)?;
+        if self.begun {
+            return Some(self.next_tick());
+        }
+        let first = self.feeds.values().filter_map(|feed| feed.waiting.front()).map(|(at, ..)| *at).min()?;
         Some(first_tick(self.from.max(first), self.composition.encoding.frames_per_second))
     }
 
@@ -295,6 +298,9 @@ impl<U> Stage<U> {
             if place.is_none() {
                 feed.leave_out(at);
                 continue;
+            }
+            if feed.skipped && !keys_only {
+                feed.go_on();
             }
             let taken = if *keys_only { feed.take_key(at) } else { feed.take(at) };
             if !taken.is_empty() && !figure.off {

@@ -293,8 +293,8 @@ impl Stream {
         self.pictures.economises = so(self.pictures.filled_percent(at));
     }
 
-    /// A frame of a composite with a canvas of this size. False: left out, because the encoder is too far behind.
-    pub(crate) fn frame(&mut self, at: MediaTime, canvas: (u32, u32), frame: Composing) -> bool {
+    /// A frame of a composite with a canvas of this size. `replayed`: of a journal, which comes all at once and is none too much. False: left out, because the encoder is too far behind.
+    pub(crate) fn frame(&mut self, at: MediaTime, canvas: (u32, u32), frame: Composing, replayed: bool) -> bool {
         if !self.live {
             self.begin(at, false);
         }
@@ -304,7 +304,8 @@ impl Stream {
             self.pictures.compose(at, Composing { encoding: None, ..frame });
             return true;
         }
-        if self.pictures.accepts(at, true) != Acceptance::Accepted {
+        let accepts = replayed || self.pictures.accepts(at, true) == Acceptance::Accepted;
+        if !accepts {
             self.left_out = self.left_out.or(self.last_picture);
             return false;
         }
@@ -326,10 +327,10 @@ impl Stream {
         self.pictures.retire();
     }
 
-    /// The transcoder's answer; tracks of which nothing can be decoded until a key frame.
-    pub(crate) fn transcoded(&mut self, op: OpId, result: Transcoded) -> Vec<TrackKey> {
+    /// The transcoder's answer; tracks of which nothing can be decoded until a key frame, and since when.
+    pub(crate) fn transcoded(&mut self, op: OpId, result: Transcoded) -> Vec<(TrackKey, MediaTime)> {
         let stuck = self.pictures.answered(op, result);
-        self.segments.effects.extend(stuck.iter().copied().map(Effect::NeedKey));
+        self.segments.effects.extend(stuck.iter().map(|(track, _)| Effect::NeedKey(*track)));
         self.merge();
         stuck
     }

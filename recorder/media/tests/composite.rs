@@ -160,6 +160,108 @@ fn the_first_frame_is_the_first_tick_behind_the_first_key_frame() {
     assert!(picture - sound < FRAME + 1920, "{picture} {sound}");
 }
 
+/// The rest of a picture never comes, and nothing behind it: everybody else goes on.
+#[test]
+fn what_one_camera_owes_holds_up_nobody() {
+    let mut world = world();
+    join(&mut world, 1, "ann", 0);
+    join(&mut world, 2, "bob", 0);
+    world.run_ms(5_000);
+    let mut bob = world.stop_sending(20);
+    let begun = bob.produce().swap_remove(0);
+    world.room.input(Input::Packet { track: TrackKey(20), packet: begun });
+    world.room.input(Input::Muted { track: TrackKey(20) });
+    world.run_ms(60_000);
+    let newest = world.room.transcoder.frames.last().expect("frames").at;
+    let now = world.room.now.since(Tick::from_millis(1_000)) as i64 * 9 / 100;
+    assert!(now - newest.0 < 6 * 90_000, "the newest frame is {} s old", (now - newest.0) / 90_000);
+    stop(&mut world);
+    let read = read(&world.room.data(0));
+    check_frames(&read, 1);
+    check_sound(&read, 1);
+    check_segments(&world);
+}
+
+/// A microphone that begins after the camera: the stay begins with the camera.
+#[test]
+fn a_stay_begins_with_whoever_comes_first() {
+    for later_us in [10_000, 30_000, 60_000, 90_000, 130_000, 400_000] {
+        let mut world = world();
+        world.room.input(Input::Connected);
+        let ann = world.room.join(1, "ann");
+        let start = world.room.now;
+        let (camera, microphone) = (Publisher::camera(10, start), Publisher::microphone(11, start.after(later_us)));
+        world.room.publish(&camera, ann, Codec::H264);
+        world.room.publish(&microphone, ann, Codec::Opus);
+        world.add(camera);
+        world.add(microphone);
+        world.run_ms(9_000);
+        stop(&mut world);
+        let read = read(&world.room.data(0));
+        check_frames(&read, 1);
+        check_sound(&read, 1);
+    }
+}
+
+#[test]
+fn a_channel_whose_name_is_a_number_goes_on_after_a_death() {
+    let config = || Config { stem: "rec_42".into(), ..composite() };
+    let mut world = World::new(Room::new(config()).journalled());
+    join(&mut world, 1, "ann", 0);
+    world.run_ms(10_000);
+    let mut world = World::new(world.room.die_and_return(config(), 1_000_000));
+    join(&mut world, 1, "ann", 1);
+    world.run_ms(9_000);
+    stop(&mut world);
+    check_frames(&read(&world.room.data(0)), 2);
+    let manifest = world.room.session.manifest();
+    assert_eq!(manifest.playlists.len(), 1);
+    let named = world.room.playlists["rec_42.m3u8"].lines().filter(|line| line.ends_with(".ts")).count();
+    assert_eq!(named, manifest.ledger.len());
+}
+
+/// Another canvas a second before a death, in a segment that was not finished.
+#[test]
+fn a_layout_of_before_a_death_is_that_of_then() {
+    let small = || Composition { canvas: Canvas { width: 640, height: 360 }, ..composition(Layout::BestFit) };
+    let mut world = world();
+    join(&mut world, 1, "ann", 0);
+    world.run_ms(9_500);
+    world.room.input(Input::Order(Order::Compose(small())));
+    world.run_ms(1_000);
+    let ordered = 9_500 * 90;
+    let config = Config { mode: Mode::Composite(small()), ..config() };
+    let mut world = World::new(world.room.die_and_return(config, 2_000_000));
+    join(&mut world, 1, "ann", 1);
+    world.run_ms(9_000);
+    stop(&mut world);
+    let frames = &world.room.transcoder.frames;
+    let changes: Vec<_> = frames.iter().filter_map(|frame| Some((frame.at.0, frame.scene.as_ref()?.size.width))).collect();
+    let first_small = changes.iter().find(|(_, width)| *width == 640).expect("the new canvas");
+    assert!(changes[0].1 == 1280 && (first_small.0 - ordered).abs() < 9_000, "{changes:?}");
+    let text = &world.room.playlists[PLAYLIST];
+    assert_eq!(text.matches("#EXT-X-DISCONTINUITY").count(), 2, "the canvas, and the death: {text}");
+}
+
+/// A camera whose pictures cannot be decoded is missing until its next key frame, and that is said.
+#[test]
+fn what_cannot_be_decoded_of_a_camera_is_a_gap() {
+    let mut world = world();
+    join(&mut world, 1, "ann", 0);
+    join(&mut world, 2, "bob", 0);
+    world.run_ms(8_000);
+    world.room.transcoder.undecodable = 100;
+    world.run_ms(100);
+    world.room.transcoder.undecodable = 0;
+    world.run_ms(10_000);
+    stop(&mut world);
+    check_frames(&read(&world.room.data(0)), 1);
+    let manifest = world.room.session.manifest();
+    let undecodable: i64 = manifest.gaps.iter().filter(|gap| gap.reason == GapReason::Undecodable).map(|gap| gap.duration90k).sum();
+    assert!((9_000..5 * 90_000).contains(&undecodable), "{:?}", manifest.gaps);
+    assert!(manifest.tracks.iter().any(|track| track.source == Source::Camera && track.written_units < track.received_units));
+}
+
 /// Sound alone is a meeting, too; and pictures alone.
 #[test]
 fn of_one_kind_alone() {

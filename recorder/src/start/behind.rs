@@ -109,13 +109,15 @@ async fn listed(job: &Job, storage: &Storage, newest: &BTreeMap<String, String>)
 
 /// Names of segments behind the manifest. Where a page ends among segments that the manifest knows, the rest of them is left out.
 async fn list(job: &Job, storage: &Storage, newest: &BTreeMap<String, String>) -> Result<Vec<String>, InitFailure> {
-    let prefix = format!("{}__uid_s_", job.stem);
+    // Of a person, or of everybody.
+    let prefix = format!("{}_", job.stem);
+    let is_ours = |base: &str| base == job.stem || base.starts_with(&format!("{}__uid_s_", job.stem)) && kind(base).is_some();
     let (mut names, mut after) = (Vec::new(), String::new());
     loop {
         let page = patiently(job, || storage.store.list_after(&prefix, &after)).await?.unwrap_or_default();
         let Some(last) = page.last().cloned() else { return Ok(names) };
         names.extend(page.into_iter().filter(|name| {
-            recovery::parts_of(name).is_some_and(|(base, _)| kind(base).is_some() && newest.get(base).is_none_or(|newest| name > newest))
+            recovery::parts_of(name).is_some_and(|(base, _)| is_ours(base) && newest.get(base).is_none_or(|newest| name > newest))
         }));
         let known = recovery::parts_of(&last).and_then(|(base, _)| newest.get(base));
         after = known.filter(|newest| **newest > last).cloned().unwrap_or(last);
@@ -300,8 +302,11 @@ pub(super) fn lost(manifest: &mut Manifest, start: MediaTime, end: MediaTime, pl
     }
 }
 
-/// Whose playlist it is: a participant that the manifest knows, or what the name says of it.
+/// Whose playlist it is: everybody's, a participant's that the manifest knows, or what the name says of it.
 fn identity(stem: &str, base: &str, manifest: &Manifest) -> String {
+    if base == stem {
+        return String::new();
+    }
     let escaped = base.strip_prefix(stem).and_then(|rest| rest.strip_prefix("__uid_s_")).and_then(|rest| rest.rsplit_once("__uid_e_"));
     let escaped = escaped.map_or(base, |(escaped, _)| escaped);
     let known: BTreeSet<&str> = manifest.participants.iter().map(|participant| participant.identity.as_str()).collect();

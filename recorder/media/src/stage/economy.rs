@@ -80,11 +80,17 @@ impl<U> Stage<U> {
 
     /// Whose pictures are left out but for key frames.
     pub(super) fn keys_only(&self, places: &[Option<Place>]) -> Vec<bool> {
-        let area = |place: &Option<Place>| place.map_or(0, |place| place.rect.width * place.rect.height);
-        let largest = places.iter().map(area).max().unwrap_or(0);
-        let smaller = places.iter().any(|place| area(place) < largest);
-        let is_little = |(n, place): (usize, &Option<Place>)| if smaller { area(place) < largest } else { n >= places.len().div_ceil(2) };
-        places.iter().enumerate().map(|of| self.economy >= Economy::Tiles && is_little(of)).collect()
+        // Who has no place is not decoded anyway.
+        let area = |place: &Place| place.rect.width * place.rect.height;
+        let shown = || places.iter().flatten();
+        let largest = shown().map(area).max().unwrap_or(0);
+        let (smaller, half) = (shown().any(|place| area(place) < largest), shown().count().div_ceil(2));
+        let mut seen = 0;
+        let mut is_little = |place: &Option<Place>| {
+            seen += usize::from(place.is_some());
+            place.is_some_and(|place| if smaller { area(&place) < largest } else { seen > half })
+        };
+        places.iter().map(|place| is_little(place) && self.economy >= Economy::Tiles).collect()
     }
 }
 
