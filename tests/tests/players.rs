@@ -12,7 +12,7 @@ use recording_tests::local::{Local, livekit_to_s3};
 use recording_tests::publisher::{Publisher, Sent};
 use recording_tests::stored::Stored;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 const FPS: u32 = 15;
 const SECONDS: &str = "26";
@@ -80,8 +80,11 @@ fn lose_a_segment(recording: &mut Local, s3: &mut S3, identity: &str) -> Result<
     let stored = |s3: &S3| s3.list("media").ok().filter(|keys| keys.iter().any(|k| k.contains(&mine) && k.ends_with(".ts"))).map(drop);
     recording.process.wait_until("a stored segment of his", Duration::from_secs(40), || stored(s3))?;
     s3.kill();
+    let killed = SystemTime::now();
     let state = recording.state();
-    let finished = || segments(&state).into_iter().find(|path| path.to_string_lossy().contains(&mine));
+    // One that is older may be stored, and its file still be there for a moment.
+    let is_new = |path: &PathBuf| path.metadata().and_then(|file| file.modified()).is_ok_and(|written| written > killed);
+    let finished = || segments(&state).into_iter().find(|path| path.to_string_lossy().contains(&mine) && is_new(path));
     let path = recording.process.wait_until("a finished segment of his in the spool", Duration::from_secs(20), finished)?;
     std::fs::remove_file(&path)?;
     s3.restart()?;
