@@ -37,7 +37,7 @@ fn spec(v: &ValidatedRecording) -> JobSpec {
         identity: v.identity.clone(),
         mode: v.spec.mode,
         media: v.spec.media,
-        video_stream: v.spec.video_stream(),
+        video_stream: v.spec.video_stream.unwrap_or_default(),
         subscription: v.spec.subscription.clone().unwrap_or_default(),
         idle_timeout_seconds: v.timeouts.idle,
         max_duration_seconds: v.timeouts.max_duration,

@@ -103,7 +103,7 @@ pub struct RecordingSpec {
     /// What to record. Default: AudioVideo.
     #[serde(default)]
     pub media: Media,
-    /// Which layer to take of a picture that is sent in several sizes. High: the largest. Low: the smallest. Auto: in mode Composite the smallest that fills its place, else as the server chooses. Default: High, in mode Composite Auto.
+    /// Which layer to take of a picture that is sent in several sizes. High: the largest. Low: the smallest. Auto: as the server chooses. Default: High.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub video_stream: Option<VideoStream>,
     /// Whose media is recorded; may be changed while recording. Default: everybody's.
@@ -149,15 +149,6 @@ pub struct RecordingSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 2592000))]
     pub ttl_seconds_after_finished: Option<i64>,
-}
-
-impl RecordingSpec {
-    pub fn video_stream(&self) -> VideoStream {
-        self.video_stream.unwrap_or(match self.mode {
-            Mode::Individual => VideoStream::High,
-            Mode::Composite => VideoStream::Auto,
-        })
-    }
 }
 
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]

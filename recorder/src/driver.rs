@@ -243,7 +243,8 @@ impl Driver {
             Output::RemoveFromBackup { op, what } => self.uploader.remove_from_backup(op, self.keys(what)),
             Output::RequestKeyframe { track } => self.order_for(track, ConnectOrder::RequestKeyframe),
             Output::Subscribe { track, wanted } => self.order_for(track, |track| ConnectOrder::Subscribe { track, wanted }),
-            Output::Size { track, width, height } => self.order_for(track, |track| ConnectOrder::Size { track, width, height }),
+            // No connector asks for sizes: with LiveKit a camera stood still after it had been asked for a smaller picture and a larger one again.
+            Output::Size { .. } => {}
             Output::ReportChanged => self.show(),
             Output::Finished(outcome) => {
                 let reason = self.state.end_reason.take();

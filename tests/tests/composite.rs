@@ -169,33 +169,6 @@ fn a_livekit_room_is_composed_while_people_come_and_go() -> Result<()> {
     stored.manifest_is_true()
 }
 
-/// Somebody with three sizes, alone at first: when three others have come, the middle one fills the place.
-#[test]
-fn of_several_sizes_the_one_that_fills_the_place_is_recorded() -> Result<()> {
-    let livekit = LiveKit::start()?;
-    let folder = tempfile::tempdir()?;
-    let media = Stimulus { participant: 7, width: 640, height: 360, frames_per_second: 15, seconds: 20, kbps: None }.media()?;
-    let manifest = livekit_to_folder(&livekit, "sizes", 5).replace("mode: Individual", "mode: Composite");
-    let mut recording = Local::start(&manifest, &["--output", &folder.path().display().to_string(), "--follow"])?;
-    let flags = ["--seconds", "45", "--size", "1280x720", "--codec", "VP8", "--simulcast", "--bitrate", "1200000"];
-    let mut alice = Publisher::start(&livekit, "sizes", "alice", 1, &flags)?;
-    alice.started()?;
-    wait_until("a segment of her alone", SOON, || (!names(folder.path(), ".ts").ok()?.is_empty()).then_some(()))?;
-    let mut others = publish(&Target::LiveKit { server: &livekit, room: "sizes" }, &media, 3, 20.0, &[])?;
-    recording.process.wait_for_line("\"participantCount\":4", SOON)?;
-    ensure!(others.wait(LIMIT)?.success(), "{}", others.log());
-    alice.finish(LIMIT)?;
-    let ended = recording.wait(LIMIT)?;
-    completed(&ended)?;
-    let stored = Stored::open(folder.path())?;
-    let sizes: Vec<(u32, u32)> = stored.tracks("alice", "Camera")[0].sizes.iter().map(|size| (size.width, size.height)).collect();
-    println!("{sizes:?}");
-    ensure!(sizes.contains(&(1280, 720)) && sizes.contains(&(640, 360)), "{sizes:?}");
-    let tiles = content::tiles(&playlist(&ended, folder.path())?, &[quarter(0)])?;
-    ensure!(tiles[0].participants.get(&1).is_some_and(|counts| counts.present > 100), "{:?}", tiles[0].participants);
-    stored.manifest_is_true()
-}
-
 /// A third of 1280x720, to the next even pixel: BestFit of nine people.
 fn ninth(n: usize) -> Option<Rect> {
     let (columns, rows) = ([0, 426, 854, 1280], [0, 240, 480, 720]);

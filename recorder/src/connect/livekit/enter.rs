@@ -57,7 +57,7 @@ impl Member {
             Response::Join(join) if !resuming => self.joined(join).await,
             Response::Reconnect(_) if resuming => {
                 // The tracks that differ from what happens by itself.
-                let track_sids = self.told.keys().cloned().collect();
+                let track_sids = self.told.iter().cloned().collect();
                 let subscription = proto::UpdateSubscription { track_sids, subscribe: true, ..Default::default() };
                 let state = proto::SyncState {
                     answer: self.answer.clone(),
