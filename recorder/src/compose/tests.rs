@@ -85,7 +85,9 @@ impl Room {
             let (picture, undecodable) = composed;
             let composed = picture.expect("a picture");
             self.undecodable.extend(&undecodable);
-            undecodable.iter().for_each(|track| self.stage.lost(*track));
+            for track in undecodable {
+                self.stage.lost(track);
+            }
             let mut pictures = Vec::new();
             self.decoder.decode(&composed.data, frame.at.0, &mut pictures).expect("it can be decoded");
             self.shown.push((frame.at, composed.key, pictures.pop().expect("no delay")));
