@@ -3,7 +3,7 @@
 use crate::audio::{AudioChain, Sound};
 use crate::pictures::{Composing, Provenance};
 use crate::segmenter::Effect;
-use crate::stage::{Change, Composition, Economy, Frame, Stage};
+use crate::stage::{Change, Composition, Economy, Frame, HOLD_SILENT, Stage};
 use crate::stream::{Origin, PICTURE_SOON, Stream};
 use crate::track::is_video;
 use crate::video::Picture;
@@ -17,8 +17,6 @@ const RATE_PERCENT: i64 = 60;
 const TILES_PERCENT: i64 = 80;
 /// ... until no more than this waits.
 const RECOVERED_PERCENT: i64 = 16;
-/// A camera that should send and does not is missing from then on: its last picture is not shown any longer.
-const SILENT_90K: i64 = 10 * MediaTime::PER_SECOND;
 
 #[derive(Debug)]
 pub(crate) struct Composite {
@@ -65,7 +63,7 @@ impl Camera {
     /// `key`: a key frame, or the end.
     fn holes(&mut self, at: MediaTime, key: bool, since: Option<MediaTime>) -> impl Iterator<Item = Effect> + use<> {
         let last = self.last.zip(since).filter(|_| self.wanted).map(|(last, since)| last.max(since));
-        let silent = last.map(|last| MediaTime(last.0 + SILENT_90K));
+        let silent = last.map(|last| MediaTime(last.0 + HOLD_SILENT));
         let stuck = if key { self.stuck.take() } else { None };
         let holes = [(self.hole.take(), GapReason::PacketLoss), (stuck, GapReason::Undecodable), (silent, GapReason::NoPicture)];
         let gap = move |(start, reason): (Option<MediaTime>, _)| {
@@ -254,6 +252,9 @@ impl Composite {
             self.effects.extend(camera.holes(at, true, self.since));
             (camera.last, camera.key_at) = (None, None);
         }
+        // A journal ends with the stay that it breaks off.
+        self.replayed = false;
+        self.stale.clear();
         self.stage.end();
         self.silenced.extend(std::mem::take(&mut self.voices).into_keys());
         self.hand_on(stream);

@@ -73,6 +73,13 @@ impl Surroundings<'_> {
         track.head_time(clock_of(self.people, track)?)
     }
 
+    /// The same, if it leaves the line by `bound`.
+    fn due(&mut self, key: TrackKey, bound: MediaTime) -> Option<i64> {
+        let us = self.head_time(key)?;
+        let is_due = self.time.media(us) <= bound || self.tracks.get(&key).is_some_and(Track::is_over_full);
+        is_due.then_some(us)
+    }
+
     /// Of an RTP time of the SSRC that is leaving the line.
     fn time_of(&self, track: &Track, rtp: i64) -> Option<MediaTime> {
         track.time_of(rtp, clock_of(self.people, track)?).map(|us| self.time.media(us))
@@ -158,23 +165,20 @@ impl Lane {
     }
 
     fn deliver(&mut self, around: &mut Surroundings, bound: MediaTime) {
-        loop {
-            let mut first: Option<(MediaTime, i64, TrackKey)> = None;
-            for key in &self.tracks {
-                let Some(us) = around.head_time(*key) else { continue };
-                let at = around.time.media(us);
-                let due = at <= bound || around.tracks.get(key).is_some_and(Track::is_over_full);
-                if due && first.is_none_or(|(earliest, ..)| at < earliest) {
-                    first = Some((at, us, *key));
-                }
-            }
-            let Some((at, us, key)) = first else { break };
-            self.deliver_one(around, key, at, us);
+        // What is taken from one track moves no other's head: of many people each is looked at once, not with every packet.
+        let mut heads: Vec<(TrackKey, Option<i64>)> = self.tracks.iter().map(|key| (*key, around.due(*key, bound))).collect();
+        while let Some((_, n)) = heads.iter().enumerate().filter_map(|(n, (_, us))| Some(((*us)?, n))).min() {
+            let (key, us) = heads[n];
+            let Some(us) = us else { break };
+            self.deliver_one(around, key, around.time.media(us), us);
+            heads[n].1 = around.due(key, bound);
         }
     }
 
     fn deliver_one(&mut self, around: &mut Surroundings, key: TrackKey, at: MediaTime, us: i64) {
-        let soon = self.picture_soon(around, at);
+        // It matters to the first sound of a stay.
+        let begins = self.stream.as_ref().is_some_and(|stream| !stream.is_live());
+        let soon = begins && self.picture_soon(around, at);
         let Some(track) = around.tracks.get_mut(&key) else { return };
         let Some((missing, held, fresh)) = track.pop(us) else { return };
         let unit = UnitMark { ssrc: track.ssrc(), rtp: held.rtp as u32, at };

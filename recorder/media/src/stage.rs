@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 /// A camera that is switched off, or withdrawn, is shown this long, as the seed products do.
 const HOLD_OFF: i64 = MediaTime::PER_SECOND * 7 / 2;
 /// A camera that should send and does not is shown this long.
-const HOLD_SILENT: i64 = MediaTime::PER_SECOND * 10;
+pub(crate) const HOLD_SILENT: i64 = MediaTime::PER_SECOND * 10;
 /// A frame is made when pictures up to this much behind it are known: of two the nearer is shown. Slower pictures than 5 a second may be shown late.
 pub const LOOK_AHEAD: i64 = MediaTime::PER_SECOND / 10;
 
