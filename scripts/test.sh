@@ -33,5 +33,10 @@ if [ $# -eq 0 ]; then
     clean=$(grep -c '^fuzz: .* edges, corpus [^,]*$' target/fuzz.log || true)
     passed=$((passed + clean)) failed=$((failed + targets - clean))
 fi
+# What went wrong, once more and in short: the log is long, and often only its end is kept.
+awk '
+    /^---- .* ----$/ { print; lines = 6; next }
+    /^(Stack backtrace:|failures:)/ || NF == 0 && lines < 6 { lines = 0 }
+    lines > 0 && NF > 0 { print substr($0, 1, 600); lines-- }' "$log"
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]
