@@ -1,13 +1,16 @@
 //! Everybody in one playlist: pictures go to the stage, which makes frames of them; sound becomes voices, which the driver mixes.
 
+mod cameras;
+
 use crate::audio::{AudioChain, Sound};
 use crate::pictures::{Composing, Provenance};
 use crate::segmenter::Effect;
-use crate::stage::{Change, Composition, Economy, Frame, HOLD_SILENT, Stage};
+use crate::stage::{Change, Composition, Economy, Frame, Stage};
 use crate::stream::{Origin, PICTURE_SOON, Stream};
 use crate::track::is_video;
 use crate::video::Picture;
 use crate::{AudioOp, GapReason, MediaTime, ParticipantKey, Source, SourceUnit, TrackKey, VoiceOp};
+use cameras::{Cameras, Whose};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Of what may wait for the transcoder (a minute, 32 MB), in hundredths: from there on less is composed, early enough that what waits already can be
@@ -21,7 +24,7 @@ const RECOVERED_PERCENT: i64 = 16;
 #[derive(Debug)]
 pub(crate) struct Composite {
     stage: Stage<Unit>,
-    cameras: BTreeMap<TrackKey, Camera>,
+    cameras: Cameras,
     voices: BTreeMap<TrackKey, AudioChain>,
     /// Of whom something is taken, until they leave.
     present: BTreeSet<ParticipantKey>,
@@ -45,40 +48,11 @@ struct Unit {
     data: SourceUnit,
 }
 
-/// What is known of a camera's pictures; not of those that wait.
-#[derive(Debug, Default)]
-struct Camera {
-    /// Its last picture, or since when it should send.
-    last: Option<MediaTime>,
-    key_at: Option<MediaTime>,
-    /// Since when pictures are missing after a loss.
-    hole: Option<MediaTime>,
-    /// Since when nothing of it can be decoded, as the driver has found: until a key frame.
-    stuck: Option<MediaTime>,
-    wanted: bool,
-}
-
-impl Camera {
-    /// What is missing until a picture at `at`, or until nothing is expected any more.
-    /// `key`: a key frame, or the end.
-    fn holes(&mut self, at: MediaTime, key: bool, since: Option<MediaTime>) -> impl Iterator<Item = Effect> + use<> {
-        let last = self.last.zip(since).filter(|_| self.wanted).map(|(last, since)| last.max(since));
-        let silent = last.map(|last| MediaTime(last.0 + HOLD_SILENT));
-        let stuck = if key { self.stuck.take() } else { None };
-        let holes = [(self.hole.take(), GapReason::PacketLoss), (stuck, GapReason::Undecodable), (silent, GapReason::NoPicture)];
-        let gap = move |(start, reason): (Option<MediaTime>, _)| {
-            let start = start.filter(|start| *start < at)?;
-            Some(Effect::Gap { start, end: at, reason })
-        };
-        holes.into_iter().filter_map(gap)
-    }
-}
-
 impl Composite {
     pub(crate) fn new(composition: Composition) -> Self {
         Self {
             stage: Stage::new(composition),
-            cameras: BTreeMap::new(),
+            cameras: Cameras::default(),
             voices: BTreeMap::new(),
             present: BTreeSet::new(),
             replayed: false,
@@ -103,37 +77,56 @@ impl Composite {
     /// Somebody's track is taken; a camera shows nothing before [`Self::camera`] says that it should send.
     pub(crate) fn enters(&mut self, at: MediaTime, (participant, identity): (ParticipantKey, &str), source: Source, track: TrackKey) {
         self.present.insert(participant);
-        let video = is_video(source).then_some(track);
-        if source != Source::ScreenShareAudio {
-            let (uid, screen) = (identity.to_owned(), source == Source::ScreenShare);
-            self.stage.change(at, Change::Published { participant, uid, screen, video });
-        }
-        if video.is_some() {
-            self.cameras.entry(track).or_default();
-            self.stage.change(at, Change::Off(track));
+        match source {
+            Source::ScreenShareAudio => {}
+            _ if is_video(source) => {
+                let whose = (participant, source == Source::ScreenShare);
+                self.cameras.enters(track, whose, identity);
+                self.choose(at, whose);
+            }
+            _ => {
+                let uid = identity.to_owned();
+                self.stage.change(at, Change::Published { participant, uid, screen: false, video: None });
+            }
         }
     }
 
     /// A camera should send (true), or is muted or sends the SFU's filler (false).
     pub(crate) fn camera(&mut self, at: MediaTime, track: TrackKey, wanted: bool) {
-        let Some(camera) = self.cameras.get_mut(&track).filter(|camera| camera.wanted != wanted) else { return };
-        match wanted {
-            true => self.stage.change(at, Change::On(track)),
-            false => {
+        let Some(camera) = self.cameras.get_mut(track).filter(|camera| camera.wanted != wanted) else { return };
+        if camera.is_shown() {
+            if !wanted {
                 self.effects.extend(camera.holes(at, true, self.since));
-                self.stage.change(at, Change::Off(track));
             }
+            self.stage.change(at, if wanted { Change::On(track) } else { Change::Off(track) });
         }
         (camera.wanted, camera.last) = (wanted, wanted.then_some(at));
+        let whose = camera.whose;
+        whose.into_iter().for_each(|whose| self.choose(at, whose));
     }
 
     /// A track is withdrawn, or left out from now on.
     pub(crate) fn withdrawn(&mut self, at: MediaTime, track: TrackKey) {
         self.camera(at, track, false);
-        if self.cameras.remove(&track).is_some() {
+        if let Some(camera) = self.cameras.remove(track) {
             self.stage.change(at, Change::Unpublished(track));
+            camera.whose.into_iter().for_each(|whose| self.choose(at, whose));
         }
         self.silence(track);
+    }
+
+    /// Of somebody's cameras the right one is shown from now on.
+    fn choose(&mut self, at: MediaTime, whose: Whose) {
+        let Some((before, track, identity)) = self.cameras.choose(whose) else { return };
+        if let Some(before) = before {
+            self.effects.extend(before.holes(at, true, self.since));
+            before.last = None;
+        }
+        let ((participant, screen), uid) = (whose, identity.to_owned());
+        self.stage.change(at, Change::Published { participant, uid, screen, video: Some(track) });
+        let Some(camera) = self.cameras.get_mut(track) else { return };
+        camera.last = camera.wanted.then_some(at);
+        self.stage.change(at, if camera.wanted { Change::On(track) } else { Change::Off(track) });
     }
 
     /// Nothing more is heard by this track.
@@ -145,16 +138,17 @@ impl Composite {
 
     pub(crate) fn left(&mut self, at: MediaTime, participant: ParticipantKey) {
         self.present.remove(&participant);
+        self.cameras.left(participant);
         self.stage.change(at, Change::Left(participant));
     }
 
     pub(crate) fn picture(&mut self, at: MediaTime, picture: Picture, origin: &Origin) {
         self.replayed = origin.replayed;
-        let camera = self.cameras.entry(origin.track).or_default();
+        let camera = self.cameras.of(origin.track);
         if picture.key {
             camera.key_at = Some(at);
         }
-        let Some(key_at) = camera.key_at else { return };
+        let Some(key_at) = camera.key_at.filter(|_| camera.may_be_shown()) else { return };
         self.effects.extend(camera.holes(at, picture.key, self.since));
         self.since.get_or_insert(at);
         camera.last = Some(at);
@@ -166,7 +160,7 @@ impl Composite {
 
     /// Pictures of this track were lost: the last one holds.
     pub(crate) fn lost(&mut self, track: TrackKey) {
-        if let Some(camera) = self.cameras.get_mut(&track).filter(|camera| camera.key_at.is_some()) {
+        if let Some(camera) = self.cameras.get_mut(track).filter(|camera| camera.may_be_shown() && camera.key_at.is_some()) {
             camera.hole = camera.hole.or(camera.last);
         }
     }
@@ -174,7 +168,7 @@ impl Composite {
     /// What the driver's decoder of this track knows is of no use.
     pub(crate) fn stuck(&mut self, track: TrackKey, at: MediaTime) {
         let key = self.stage.lost(track);
-        let Some(camera) = self.cameras.get_mut(&track) else { return };
+        let Some(camera) = self.cameras.get_mut(track).filter(|camera| camera.may_be_shown()) else { return };
         match key {
             Some(end) => self.effects.extend((at < end).then_some(Effect::Gap { start: at, end, reason: GapReason::Undecodable })),
             None => camera.stuck = camera.stuck.or(Some(at)),
@@ -248,7 +242,7 @@ impl Composite {
     /// The stay ends: nothing that comes continues what was there.
     pub(crate) fn end(&mut self, stream: &mut Stream, at: MediaTime) {
         self.frames(stream, MediaTime(at.0.saturating_add(crate::stage::LOOK_AHEAD)), at);
-        for camera in self.cameras.values_mut() {
+        for camera in self.cameras.all() {
             self.effects.extend(camera.holes(at, true, self.since));
             (camera.last, camera.key_at) = (None, None);
         }

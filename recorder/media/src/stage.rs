@@ -47,7 +47,7 @@ pub struct Frame<U> {
 /// What happens to those on the stage, or to the picture of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Somebody publishes: who does is in the roster from the first time on. `video`: absent for sound. A share is an entry of its own.
+    /// Somebody publishes: who does is in the roster from the first time on. `video`: absent for sound; in place of the one before. A share is an entry of its own.
     Published { participant: ParticipantKey, uid: String, screen: bool, video: Option<TrackKey> },
     /// A camera is switched off (muted): its last picture holds for a while.
     Off(TrackKey),
@@ -78,8 +78,6 @@ pub struct Stage<U> {
     composition: Composition,
     roster: Vec<Figure>,
     feeds: BTreeMap<TrackKey, Feed<U>>,
-    /// Cameras that still send, and of whose publishers a newer one is shown.
-    replaced: BTreeSet<TrackKey>,
     /// In order of time; not in force yet.
     changes: VecDeque<(MediaTime, Change)>,
     /// Frames are made: from the first key frame on, or since [`Self::begin`].
@@ -100,7 +98,6 @@ impl<U> Stage<U> {
             composition,
             roster: Vec::new(),
             feeds: BTreeMap::new(),
-            replaced: BTreeSet::new(),
             changes: VecDeque::new(),
             begun: false,
             due: None,
@@ -148,7 +145,6 @@ impl<U> Stage<U> {
         }
         if let Some(track) = replaced {
             self.forget(track);
-            self.replaced.insert(track);
         }
     }
 
@@ -165,7 +161,6 @@ impl<U> Stage<U> {
 
     fn unpublished(&mut self, at: MediaTime, track: TrackKey) {
         self.off(at, track);
-        self.replaced.remove(&track);
         let is_share = |figure: &Figure| figure.screen && figure.track == Some(track);
         match self.roster.iter().any(is_share) {
             true => {
@@ -187,11 +182,8 @@ impl<U> Stage<U> {
         self.needs_key.remove(&track);
     }
 
-    /// The next access unit of a track. Between a loss and a key frame there are none.
+    /// The next access unit of a track that is published, or will be. Between a loss and a key frame there are none.
     pub fn unit(&mut self, at: MediaTime, track: TrackKey, key: bool, unit: U) {
-        if self.replaced.contains(&track) {
-            return;
-        }
         // It may be mapped to a moment before its publication.
         let feed = self.feeds.entry(track).or_insert_with(Feed::new);
         if key {

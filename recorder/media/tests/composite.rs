@@ -203,6 +203,50 @@ fn a_stay_begins_with_whoever_comes_first() {
     }
 }
 
+/// The newest of those that are on; when it is off or withdrawn, the other again. What is not shown owes nothing.
+#[test]
+fn of_two_cameras_of_one_person_the_newest_that_is_on_is_shown() {
+    let mut world = world();
+    let ann = join(&mut world, 1, "ann", 0);
+    world.run_ms(4_000);
+    let second = Publisher { frame: 150_000, ..Publisher::camera(15, world.room.now) };
+    world.room.publish(&second, ann, Codec::H264);
+    world.add(second);
+    world.run_ms(14_000);
+    world.room.input(Input::Muted { track: TrackKey(15) });
+    let second = world.stop_sending(15);
+    world.run_ms(4_000);
+    world.room.input(Input::Unmuted { track: TrackKey(15) });
+    world.add(Publisher { next: world.room.now.after(20_000), force_key: true, ..second });
+    world.run_ms(4_000);
+    world.room.input(Input::Unpublished { track: TrackKey(15) });
+    world.stop_sending(15);
+    world.run_ms(4_000);
+    stop(&mut world);
+    use Content::Source as Shown;
+    let seen = scenes(&world, &[3.5, 6.0, 17.5, 20.5, 24.0, 28.0]);
+    assert_eq!(seen.iter().map(|scene| scene[..].to_vec()).collect::<Vec<_>>(), [10, 15, 15, 10, 15, 10].map(|n| vec![Shown(TrackKey(n))]));
+    assert_eq!(world.room.session.manifest().gaps, []);
+}
+
+/// A camera that another one replaced sends nothing, and is withdrawn long after.
+#[test]
+fn a_camera_that_another_replaced_owes_nothing() {
+    let mut world = world();
+    let ann = join(&mut world, 1, "ann", 0);
+    world.run_ms(4_000);
+    let second = Publisher { frame: 150_000, ..Publisher::camera(15, world.room.now) };
+    world.room.publish(&second, ann, Codec::H264);
+    world.add(second);
+    world.stop_sending(10);
+    world.run_ms(16_000);
+    world.room.input(Input::Unpublished { track: TrackKey(10) });
+    world.run_ms(4_000);
+    stop(&mut world);
+    assert_eq!(scenes(&world, &[23.0]), [vec![Content::Source(TrackKey(15))]]);
+    assert_eq!(world.room.session.manifest().gaps, []);
+}
+
 #[test]
 fn a_channel_whose_name_is_a_number_goes_on_after_a_death() {
     let config = || Config { stem: "rec_42".into(), ..composite() };

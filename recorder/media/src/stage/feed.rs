@@ -4,11 +4,17 @@ use super::LOOK_AHEAD;
 use crate::MediaTime;
 use std::collections::VecDeque;
 
+/// Of two pictures the one on the same side of the tick as the one before may be farther away by this: capture is not regular, and a camera half a
+/// frame beside the clock would be shown twice here and left out there.
+const STEADY: i64 = MediaTime::PER_SECOND / 200;
+
 #[derive(Debug)]
 pub(super) struct Feed<U> {
     pub(super) waiting: VecDeque<(MediaTime, bool, U)>,
     /// Of the picture that was taken last.
     pub(super) last: Option<MediaTime>,
+    /// It was taken before its time.
+    early: Option<bool>,
     /// Of the key frame that was taken last.
     pub(super) key_at: Option<MediaTime>,
     /// What comes can be decoded: nothing was left out since the last key frame.
@@ -21,20 +27,24 @@ pub(super) struct Feed<U> {
 
 impl<U> Feed<U> {
     pub(super) fn new() -> Self {
-        Self { waiting: VecDeque::new(), last: None, key_at: None, in_sync: false, asked: false, skipped: false }
+        Self { waiting: VecDeque::new(), last: None, early: None, key_at: None, in_sync: false, asked: false, skipped: false }
     }
 
-    /// The units up to the picture that is nearest to `at`.
+    /// The units up to the picture that is nearest to `at`, as steadily as those before.
     pub(super) fn take(&mut self, at: MediaTime) -> Vec<U> {
         let mut taken = Vec::new();
+        let bias = self.early.map_or(0, |early| if early { STEADY } else { -STEADY });
         while let Some(&(next, key, _)) = self.waiting.front() {
-            let nearer = self.last.is_some_and(|last| next.0 - at.0 < at.0 - last.0) && next.0 <= at.0 + LOOK_AHEAD;
+            let nearer = self.last.is_some_and(|last| next.0 - at.0 < at.0 - last.0 + bias) && next.0 <= at.0 + LOOK_AHEAD;
             if next > at && !nearer {
                 break;
             }
             self.last = Some(next);
             self.key_at = if key { self.last } else { self.key_at };
             taken.extend(self.waiting.pop_front().map(|(.., unit)| unit));
+        }
+        if !taken.is_empty() {
+            self.early = self.last.map(|last| last > at);
         }
         taken
     }

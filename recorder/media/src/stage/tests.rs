@@ -63,11 +63,30 @@ fn of_a_faster_camera_everything_is_decoded_and_the_nearest_shown() {
 fn a_picture_just_behind_the_tick_is_nearer_than_one_long_before() {
     let mut stage = Stage::new(composition(10));
     stage.published(ANN, "ann".into(), false, Some(CAMERA));
-    for (n, at) in [0, 120, 290, 310].into_iter().enumerate() {
+    for (n, at) in [0, 120, 290, 330].into_iter().enumerate() {
         stage.unit(ms(at), CAMERA, n == 0, n as i64);
     }
     let frames = stage.frames(ms(400));
     assert_eq!(frames.iter().map(shown).collect::<Vec<_>>(), [vec![0], vec![1], vec![], vec![2]]);
+}
+
+/// Half a frame beside the clock, and not quite regular: neither twice nor left out.
+#[test]
+fn a_camera_between_two_ticks_does_not_jump_from_one_to_the_other() {
+    for (rate, each_ms) in [(10, 100), (50, 20)] {
+        let mut stage = Stage::new(composition(rate));
+        stage.published(ANN, "ann".into(), false, Some(CAMERA));
+        for n in 0..60 {
+            let jitter = [0, 2, -1, -2, 1][n as usize % 5];
+            stage.unit(ms(n * each_ms + each_ms / 2 + jitter), CAMERA, n == 0, n);
+        }
+        let frames = stage.frames(ms(50 * each_ms));
+        assert!(
+            frames.len() > 40 && frames[1..].iter().all(|frame| shown(frame).len() == 1),
+            "{:?}",
+            frames.iter().map(shown).collect::<Vec<_>>()
+        );
+    }
 }
 
 #[test]
