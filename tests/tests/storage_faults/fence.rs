@@ -1,6 +1,7 @@
 //! Two recorders of one recording, as after a node that was lost and is not: the older one comes too late.
 
 use crate::death::growing;
+use crate::recording::Kind;
 use crate::successor::manifest_object;
 use anyhow::{Context, Result, ensure};
 use recording_crds::codes::Code;
@@ -17,24 +18,23 @@ use recording_tests::watch::while_watching;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-const NAME: &str = "fenced";
 const LIMIT: Duration = Duration::from_secs(90);
 
 /// The older one's playlist is on its way when the newer one takes over and goes on, and its segments are stored; when the playlist arrives
 /// at last it is refused, the older one ends, and nothing of what it wrote since is in the recording.
-pub fn older_attempt(s3: &S3) -> Result<()> {
-    s3.create_bucket(NAME)?;
+pub fn older_attempt(name: &str, kind: Kind, s3: &S3) -> Result<()> {
+    s3.create_bucket(name)?;
     let late = S3Proxy::to(s3)?;
-    let older = Attempt::start(&manifest(s3, &late.endpoint()), 1)?;
-    let (left_behind, looks) = while_watching(s3, NAME, || {
+    let older = Attempt::start(&manifest_of(s3, &late.endpoint(), name, kind), 1)?;
+    let (left_behind, looks) = while_watching(s3, name, || {
         late.wait_for("a playlist stored", 2, LIMIT, |seen| seen.call.method == "PUT" && is_playlist_taken(seen))?;
         let held = late.hold(Point::Request, |call| call.method == "PUT" && proxy::playlists(call));
         held.wait(LIMIT)?;
-        let mut newer = Attempt::start(&manifest(s3, &s3.endpoint()), 2)?;
-        wait_until("the newer one's claim", LIMIT, || (epoch(s3, NAME).ok()? == 2).then_some(()))?;
-        let (taken, known) = (late.seen().len(), segments(s3, NAME)?);
+        let mut newer = Attempt::start(&manifest_of(s3, &s3.endpoint(), name, kind), 2)?;
+        wait_until("the newer one's claim", LIMIT, || (epoch(s3, name).ok()? == 2).then_some(()))?;
+        let (taken, known) = (late.seen().len(), segments(s3, name)?);
         late.wait_for("a segment of the older one stored", 2, LIMIT, |seen| proxy::segments(&seen.call) && seen.status == Some(200))?;
-        goes_on(s3)?;
+        goes_on(s3, name)?;
         held.release();
         let fenced = older.wait(LIMIT)?;
         let outcome = fenced.report.outcome.as_ref().context("an outcome")?;
@@ -47,17 +47,14 @@ pub fn older_attempt(s3: &S3) -> Result<()> {
         Ok(left_behind)
     })?;
     ensure!(looks > 10, "the reader looked {looks} times");
-    is_without(s3, &left_behind)
-}
-
-fn manifest(s3: &S3, endpoint: &str) -> String {
-    manifest_of(s3, endpoint, NAME)
+    is_without(s3, name, &left_behind)
 }
 
 /// Of segments of 2 s, with a UID: attempts of the same recording can follow.
-pub fn manifest_of(s3: &S3, endpoint: &str, name: &str) -> String {
+pub fn manifest_of(s3: &S3, endpoint: &str, name: &str, kind: Kind) -> String {
     let with_uid = format!("metadata: {{name: {name}, uid: 5b0c0f11-0000-4000-8000-000000000002}}\nspec");
-    pattern_to_s3(s3, endpoint, name, 600, 2).replace(&format!("metadata: {{name: {name}}}\nspec"), &with_uid)
+    let manifest = pattern_to_s3(s3, endpoint, name, 600, 2).replace(&format!("metadata: {{name: {name}}}\nspec"), &with_uid);
+    kind.of(&manifest)
 }
 
 fn is_playlist_taken(seen: &Seen) -> bool {
@@ -86,22 +83,22 @@ fn of_the_late(since: &[Seen], known: &BTreeSet<String>) -> Result<BTreeSet<Stri
 }
 
 /// The newer one's playlist grows.
-fn goes_on(s3: &S3) -> Result<()> {
-    let named = || Ok::<_, anyhow::Error>(growing(s3, NAME)?.segments.len());
+fn goes_on(s3: &S3, name: &str) -> Result<()> {
+    let named = || Ok::<_, anyhow::Error>(growing(s3, name)?.segments.len());
     let before = named()?;
     wait_until("the newer one's segments", LIMIT, || named().ok().filter(|now| *now >= before + 2)).map(drop)
 }
 
-fn is_without(s3: &S3, left_behind: &BTreeSet<String>) -> Result<()> {
-    let stored = Stored::download(s3, NAME, "acme")?;
+fn is_without(s3: &S3, bucket: &str, left_behind: &BTreeSet<String>) -> Result<()> {
+    let stored = Stored::download(s3, bucket, "acme")?;
     let name = |key: &str| key.rsplit('/').next().unwrap_or_default().to_owned();
     let late: BTreeSet<String> = left_behind.iter().map(|key| name(key)).collect();
     let listed = stored.manifest.tail.iter().map(|entry| entry.name.clone());
-    let named = stored.playlist("participant-1", "av")?.segments.into_iter().map(|segment| name(&segment.uri));
+    let named = stored.only_playlist()?.segments.into_iter().map(|segment| name(&segment.uri));
     let visible: Vec<String> = listed.chain(named).filter(|name| late.contains(name)).collect();
     ensure!(visible.is_empty(), "of the older one: {visible:?}");
-    let (code, verdict) = recording_tests::verify::in_bucket(s3, NAME, &[])?;
+    let (code, verdict) = recording_tests::verify::in_bucket(s3, bucket, &[])?;
     ensure!(code == 0, "{verdict:#}");
-    println!("{NAME}: {} segments of the older one are named nowhere", left_behind.len());
+    println!("{bucket}: {} segments of the older one are named nowhere", left_behind.len());
     Ok(())
 }

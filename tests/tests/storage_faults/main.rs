@@ -25,15 +25,23 @@ const AT_ONCE: usize = 6;
 fn main() -> ExitCode {
     let troubles = table::TROUBLES.iter().map(|trouble| -> Case<S3> { (trouble.name, Box::new(|s3| survives(trouble, s3))) });
     let full: Case<S3> = ("spool-full", Box::new(spool::fills));
-    let fenced: Case<S3> = ("fenced", Box::new(fence::older_attempt));
-    let behind: Case<S3> = ("behind-the-manifest", Box::new(successor::lists));
     let unlisted: Case<S3> = ("listing-refused", Box::new(successor::goes_on_unlisted));
-    let killed: Case<S3> = ("killed-while-away", Box::new(|s3| is_killed("killed-while-away", Kind::Individual, s3)));
-    let composed: Case<S3> = ("composed-away", Box::new(|s3| is_away("composed-away", s3)));
-    let composed_killed: Case<S3> = ("composed-killed", Box::new(|s3| is_killed("composed-killed", Kind::Composite, s3)));
-    let deaths =
-        moments::DEATHS.iter().map(|(name, moment, left)| -> Case<S3> { (name, Box::new(|s3| moments::dies(name, *moment, *left, s3))) });
-    cases::run(AT_ONCE, S3::start, troubles.chain([full, fenced, behind, unlisted, killed, composed, composed_killed]).chain(deaths))
+    let away: Case<S3> = ("composed-away", Box::new(|s3| is_away("composed-away", s3)));
+    let pairs = [
+        both(["fenced", "composed-fenced"], fence::older_attempt),
+        both(["behind-the-manifest", "composed-behind-the-manifest"], successor::lists),
+        both(["killed-while-away", "composed-killed-while-away"], is_killed),
+    ];
+    let deaths = moments::DEATHS.iter().map(|(individual, composed, moment, left)| {
+        both([individual, composed], |name, kind, s3| moments::dies(name, kind, *moment, *left, s3))
+    });
+    cases::run(AT_ONCE, S3::start, troubles.chain([full, unlisted, away]).chain(pairs.into_iter().chain(deaths).flatten()))
+}
+
+/// A case for a recording of each kind, by its name.
+fn both(names: [&'static str; 2], case: impl Fn(&'static str, Kind, &S3) -> Result<()> + Copy + Send + 'static) -> [Case<S3>; 2] {
+    let of = |name, kind| -> Case<S3> { (name, Box::new(move |s3| case(name, kind, s3))) };
+    [of(names[0], Kind::Individual), of(names[1], Kind::Composite)]
 }
 
 /// What waits for storage and what was received last outlive the recorder.

@@ -3,6 +3,7 @@
 use crate::aftermath::Aftermath;
 use crate::death::{Death, Moment, growing, now};
 use crate::fence::manifest_of;
+use crate::recording::Kind;
 use anyhow::{Result, ensure};
 use recording_crds::job::{JobState, StopReason};
 use recording_tests::attempt::{Attempt, AttemptEnded};
@@ -22,20 +23,20 @@ pub enum Left {
     StorageAlone,
 }
 
-/// Names are those of the bucket too.
-pub const DEATHS: [(&str, Moment, Left); 12] = [
-    ("killed-writing", Moment::Writing, Left::Spool),
-    ("killed-uploading", Moment::Uploading, Left::Spool),
-    ("killed-uploaded", Moment::Uploaded, Left::Spool),
-    ("killed-naming", Moment::Naming, Left::Spool),
-    ("killed-ending", Moment::Ending, Left::Spool),
-    ("killed-ended", Moment::Ended, Left::Spool),
-    ("lost-writing", Moment::Writing, Left::StorageAlone),
-    ("lost-uploading", Moment::Uploading, Left::StorageAlone),
-    ("lost-uploaded", Moment::Uploaded, Left::StorageAlone),
-    ("lost-naming", Moment::Naming, Left::StorageAlone),
-    ("lost-ending", Moment::Ending, Left::StorageAlone),
-    ("lost-ended", Moment::Ended, Left::StorageAlone),
+/// Of a recording of each kind; names are those of the bucket too.
+pub const DEATHS: [(&str, &str, Moment, Left); 12] = [
+    ("killed-writing", "composed-killed-writing", Moment::Writing, Left::Spool),
+    ("killed-uploading", "composed-killed-uploading", Moment::Uploading, Left::Spool),
+    ("killed-uploaded", "composed-killed-uploaded", Moment::Uploaded, Left::Spool),
+    ("killed-naming", "composed-killed-naming", Moment::Naming, Left::Spool),
+    ("killed-ending", "composed-killed-ending", Moment::Ending, Left::Spool),
+    ("killed-ended", "composed-killed-ended", Moment::Ended, Left::Spool),
+    ("lost-writing", "composed-lost-writing", Moment::Writing, Left::StorageAlone),
+    ("lost-uploading", "composed-lost-uploading", Moment::Uploading, Left::StorageAlone),
+    ("lost-uploaded", "composed-lost-uploaded", Moment::Uploaded, Left::StorageAlone),
+    ("lost-naming", "composed-lost-naming", Moment::Naming, Left::StorageAlone),
+    ("lost-ending", "composed-lost-ending", Moment::Ending, Left::StorageAlone),
+    ("lost-ended", "composed-lost-ended", Moment::Ended, Left::StorageAlone),
 ];
 
 /// What came after a death.
@@ -47,10 +48,10 @@ pub struct Successor {
 }
 
 /// One playlist goes on, names nothing at any time that is not there, and what is missing is bounded and in the manifest.
-pub fn dies(name: &str, moment: Moment, left: Left, s3: &S3) -> Result<()> {
+pub fn dies(name: &str, kind: Kind, moment: Moment, left: Left, s3: &S3) -> Result<()> {
     s3.create_bucket(name)?;
     let way = S3Proxy::to(s3)?;
-    let text = manifest_of(s3, &way.endpoint(), name);
+    let text = manifest_of(s3, &way.endpoint(), name, kind);
     let ((death, successor), looks) = while_watching(s3, name, || {
         let mut first = Attempt::start(&text, 1)?;
         let death = Death::bring(&mut first, &way, moment, s3, name)?;
@@ -60,7 +61,7 @@ pub fn dies(name: &str, moment: Moment, left: Left, s3: &S3) -> Result<()> {
         Ok((death, Successor { began, ordered, ended }))
     })?;
     ensure!(looks > 10, "the reader looked {looks} times");
-    Aftermath::read(s3, name, death, successor, left)?.is_one_recording(moment)
+    Aftermath::read(s3, name, kind, death, successor, left)?.is_one_recording(moment)
 }
 
 fn follow(mut first: Attempt, text: &str, moment: Moment, left: Left) -> Result<Attempt> {

@@ -35,6 +35,15 @@ pub enum Kind {
     Composite,
 }
 
+impl Kind {
+    pub fn of(self, manifest: &str) -> String {
+        match self {
+            Self::Individual => manifest.to_owned(),
+            Self::Composite => composed(manifest, 10),
+        }
+    }
+}
+
 pub struct Recording {
     name: &'static str,
     kind: Kind,
@@ -47,8 +56,7 @@ impl Recording {
         s3.create_bucket(name)?;
         let proxy = S3Proxy::to(s3)?;
         let manifest = pattern_to_s3(s3, &proxy.endpoint(), name, ROOM_SECONDS, SEGMENT_SECONDS);
-        let manifest = if kind == Kind::Composite { composed(&manifest, 10) } else { manifest };
-        Ok(Self { name, kind, local: Local::start(&manifest, &["--follow"])?, proxy })
+        Ok(Self { name, kind, local: Local::start(&kind.of(&manifest), &["--follow"])?, proxy })
     }
 
     /// While somebody reads the playlists and looks whether what they name is there.

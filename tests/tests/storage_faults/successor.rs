@@ -1,6 +1,7 @@
 //! A recorder that dies with its node, spool and all, when its newest segments are in storage and its manifest does not say so.
 
 use crate::fence::{epoch, manifest_of, segments};
+use crate::recording::Kind;
 use anyhow::{Context, Result, ensure};
 use recording_crds::exit;
 use recording_crds::job::{JobState, StopReason};
@@ -15,7 +16,6 @@ use recording_tests::watch::while_watching;
 use serde_json::Value;
 use std::time::Duration;
 
-const BEHIND: &str = "behind-the-manifest";
 const UNLISTED: &str = "listing-refused";
 const LIMIT: Duration = Duration::from_secs(90);
 /// So many segments are stored that the manifest does not name.
@@ -25,33 +25,33 @@ const SEGMENT_SECONDS: f64 = 2.0;
 const START_SECONDS: f64 = 6.0;
 
 /// The next attempt finds them by listing: one playlist names everything that is stored, and the hole is what nobody stored.
-pub fn lists(s3: &S3) -> Result<()> {
-    s3.create_bucket(BEHIND)?;
-    let ((ended, left), looks) = while_watching(s3, BEHIND, || {
-        let left = dies(s3, BEHIND)?;
-        Ok((goes_on(s3, BEHIND, &s3.endpoint())?, left))
+pub fn lists(name: &str, kind: Kind, s3: &S3) -> Result<()> {
+    s3.create_bucket(name)?;
+    let ((ended, left), looks) = while_watching(s3, name, || {
+        let left = dies(s3, name, kind)?;
+        Ok((goes_on(s3, name, kind, &s3.endpoint())?, left))
     })?;
     ensure!(looks > 10, "the reader looked {looks} times");
-    let stored = Stored::download(s3, BEHIND, "acme")?;
+    let stored = Stored::download(s3, name, "acme")?;
     stored.manifest_is_true()?;
     let playlist = stored.only_playlist()?;
-    let all = segments(s3, BEHIND)?;
+    let all = segments(s3, name)?;
     ensure!(playlist.segments.len() == all.len() && all.is_superset(&left), "{} of {all:?}", playlist.segments.len());
     let hole = only_hole(&stored)?;
     ensure!(hole <= SEGMENT_SECONDS + START_SECONDS, "a hole of {hole} s\n{}", ended.log);
     let video = content::video(&playlist)?;
     ensure!(video.undecodable == 0 && video.backwards == 0, "{} without a code", video.undecodable);
-    println!("{BEHIND}: {} segments of the first, {} in all, a hole of {hole:.1} s", left.len(), all.len());
-    verified(s3, BEHIND)
+    println!("{name}: {} segments of the first, {} in all, a hole of {hole:.1} s", left.len(), all.len());
+    verified(s3, name)
 }
 
 /// The storage does not let the next attempt list: it says so, and the hole begins where the manifest ends.
 pub fn goes_on_unlisted(s3: &S3) -> Result<()> {
     s3.create_bucket(UNLISTED)?;
-    let left = dies(s3, UNLISTED)?;
+    let left = dies(s3, UNLISTED, Kind::Individual)?;
     let refusing = S3Proxy::to(s3)?;
     refusing.inflict(Fault::AccessDenied, |call: &Call| call.method == "GET" && call.key.trim_end_matches('/') == UNLISTED);
-    let ended = goes_on(s3, UNLISTED, &refusing.endpoint())?;
+    let ended = goes_on(s3, UNLISTED, Kind::Individual, &refusing.endpoint())?;
     let refused = refusing.seen().into_iter().filter(|seen| seen.status == Some(403)).count();
     ensure!(refused > 0 && ended.log.contains("storage cannot be listed"), "{refused} refused\n{}", ended.log);
     let stored = Stored::download(s3, UNLISTED, "acme")?;
@@ -65,9 +65,9 @@ pub fn goes_on_unlisted(s3: &S3) -> Result<()> {
 }
 
 /// Its documents are refused from some moment on; its segments are not. Then it is gone. Returns what it has stored.
-fn dies(s3: &S3, name: &str) -> Result<std::collections::BTreeSet<String>> {
+fn dies(s3: &S3, name: &str, kind: Kind) -> Result<std::collections::BTreeSet<String>> {
     let way = S3Proxy::to(s3)?;
-    let mut first = Attempt::start(&manifest_of(s3, &way.endpoint(), name), 1)?;
+    let mut first = Attempt::start(&manifest_of(s3, &way.endpoint(), name, kind), 1)?;
     let stored = |seen: &Seen| seen.call.method == "PUT" && proxy::segments(&seen.call) && seen.status == Some(200);
     way.wait_for("a segment stored", 2, LIMIT, stored)?;
     way.inflict(Fault::SlowDown, |call: &Call| call.method == "PUT" && !proxy::segments(call));
@@ -86,9 +86,9 @@ pub fn manifest_object(s3: &S3, name: &str) -> Result<Value> {
 }
 
 /// Another attempt with a spool of its own, until it has stored some segments.
-fn goes_on(s3: &S3, name: &str, endpoint: &str) -> Result<AttemptEnded> {
+fn goes_on(s3: &S3, name: &str, kind: Kind, endpoint: &str) -> Result<AttemptEnded> {
     let before = segments(s3, name)?.len();
-    let mut second = Attempt::start(&manifest_of(s3, endpoint, name), 2)?;
+    let mut second = Attempt::start(&manifest_of(s3, endpoint, name, kind), 2)?;
     wait_until("the second one's claim", LIMIT, || (epoch(s3, name).ok()? == 2).then_some(()))?;
     let more = || segments(s3, name).ok().filter(|now| now.len() >= before + 2);
     wait_until("segments of the second", LIMIT, more)?;
