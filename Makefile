@@ -1,6 +1,6 @@
 # Every target is safe to repeat; what is built once is kept under target/.
 .DEFAULT_GOAL := help
-.PHONY: help build tools demo test faults soak fuzz bench bench-controller image crds lint clean setup-build setup-test setup-bench
+.PHONY: help build tools demo test faults soak fuzz bench bench-controller bench-composite image crds lint clean setup-build setup-test setup-bench
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,10 @@ bench: setup-bench build ## Measure what recording costs beside GStreamer, Janus
 bench-controller: setup-test tools ## Measure the controller with 10,000 Recordings on a real API server (5 min)
 	@cargo build --release --workspace
 	@cargo test --release --workspace --test scale -- --ignored --nocapture
+
+bench-composite: setup-bench build ## Measure what composing costs beside FFmpeg and GStreamer (20 min)
+	@cargo build --release --workspace --example compose_cost
+	@scripts/bench-composite.py
 
 crds: setup-build ## Write crds/recordings.yaml again from the types
 	cargo run --quiet --release -p recording-controller -- crds >target/recordings.yaml

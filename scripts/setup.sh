@@ -22,7 +22,7 @@ test_packages=(
 bench_packages=(
     janus libsrtp2-dev python3-gi gir1.2-gst-plugins-bad-1.0 gstreamer1.0-nice
     gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad
-    gstreamer1.0-libav
+    gstreamer1.0-libav gstreamer1.0-plugins-ugly gstreamer1.0-tools
 )
 
 say() { printf 'setup: %s\n' "$*" >&2; }
