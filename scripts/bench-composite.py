@@ -71,7 +71,8 @@ def canvas_pictures():
 
 def bare(cameras, raw, seconds):
     width, height, rate, _ = CANVAS
-    decoding = sum(ffmpeg("-threads", "1", "-i", camera, "-fps_mode", "passthrough", "-f", "null", "-") for camera in cameras)
+    inputs = [word for camera in cameras for word in ("-threads", "1", "-i", camera)]
+    decoding = ffmpeg(*inputs, *(word for n in range(len(cameras)) for word in ("-map", f"{n}:v", "-fps_mode", "passthrough", "-f", "null", "-")))
     encoding = ffmpeg("-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", f"{width}x{height}", "-framerate", str(rate), "-i", raw, *X264)
     return (decoding + encoding) / seconds
 

@@ -5,6 +5,7 @@ pub mod attempt;
 pub mod bench;
 pub mod cases;
 pub mod harness;
+pub mod layout_oracle;
 pub mod load;
 pub mod local;
 pub mod publisher;

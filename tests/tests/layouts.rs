@@ -1,0 +1,175 @@
+//! Where everybody stands, on decoded frames of what is stored: every layout for 1 to 17 people, measured to two pixels by an oracle of its own.
+
+use anyhow::{Context, Result, bail, ensure};
+use recording_crds::status::Phase;
+use recording_tests::analyser::block_code::{self, Rect};
+use recording_tests::analyser::decode::{self, Picture};
+use recording_tests::harness::livekit::LiveKit;
+use recording_tests::layout_oracle::{Layout, rects};
+use recording_tests::load::{Stimulus, Target, publish};
+use recording_tests::local::{Local, livekit_to_folder};
+use recording_tests::stored::sound;
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(240);
+const SOON: Duration = Duration::from_secs(30);
+const PEOPLE: u8 = 17;
+const CANVAS: (usize, usize) = (1280, 720);
+/// None of the people's colours, as luma and chroma (BT.601, limited range) of `#305090`.
+const BACKGROUND: &str = "#305090";
+const BACKGROUND_YUV: [i32; 3] = [83, 161, 109];
+/// Of an edge, pixels.
+const OFF: usize = 2;
+/// What encoding leaves of a flat colour.
+const CLOSE: i32 = 12;
+const WHITE_FROM: i32 = 190;
+const BLACK_TO: i32 = 50;
+const LAYOUTS: [(Layout, &str); 3] = [(Layout::Floating, "Floating"), (Layout::BestFit, "BestFit"), (Layout::Vertical, "Vertical")];
+/// Each layout is ordered so often for each number of people: by the second time the newest one's picture is there.
+const ROUNDS: usize = 2;
+
+/// So many people in this layout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Case {
+    people: usize,
+    layout: Layout,
+}
+
+#[test]
+fn everybody_stands_where_the_tables_say() -> Result<()> {
+    let livekit = LiveKit::start()?;
+    let folder = tempfile::tempdir()?;
+    let canvas = format!("canvas: {{width: 1280, height: 720, framesPerSecond: 10, videoKbps: 3000, backgroundColor: '{BACKGROUND}'}}");
+    let manifest = |layout: &str| {
+        let composite = format!("mode: Composite\n  layout: {{type: {layout}, {canvas}}}\n");
+        livekit_to_folder(&livekit, "layouts", 5).replace("mode: Individual\n", &composite)
+    };
+    let mut recording = Local::start(&manifest(LAYOUTS[2].1), &["--output", &folder.path().display().to_string(), "--follow"])?;
+    let target = Target::LiveKit { server: &livekit, room: "layouts" };
+    let (mut publishers, mut generation) = (Vec::new(), 1);
+    for participant in 1..=PEOPLE {
+        let stimulus = Stimulus { participant, width: 320, height: 180, frames_per_second: 10, seconds: 10, kbps: Some(200) };
+        publishers.push(publish(&target, &stimulus.media()?, 1, LIMIT.as_secs_f64(), &["-first", &participant.to_string()])?);
+        recording.process.wait_for_line(&format!("\"participantCount\":{participant}"), SOON)?;
+        for (_, name) in LAYOUTS.iter().cycle().take(ROUNDS * LAYOUTS.len()) {
+            generation += 1;
+            recording.save(&manifest(name))?;
+            recording.wait_for_generation(generation, SOON)?;
+        }
+    }
+    recording.process.signal(libc::SIGINT)?;
+    let ended = recording.wait(SOON)?;
+    ensure!(ended.status()?.phase == Some(Phase::Completed), "{}\n{}", ended.said, ended.recorder_log());
+    let playlist = sound(&folder.path().join(ended.status()?.playlist.clone().context("a playlist's name")?))?;
+    let cases = (1..=usize::from(PEOPLE)).flat_map(|people| LAYOUTS.map(|(layout, _)| Case { people, layout }));
+    all_are_seen(&playlist.files(), &cases.collect::<Vec<_>>())
+}
+
+/// One after the other, each in some frame.
+fn all_are_seen(files: &[std::path::PathBuf], cases: &[Case]) -> Result<()> {
+    let (mut seen, mut nearest) = (0, None::<(usize, i64, String)>);
+    decode::pictures(files, |picture| {
+        let Some(case) = cases.get(seen) else { return Ok(()) };
+        match case.differs(&Frame(&picture)) {
+            None => (seen, nearest) = (seen + 1, None),
+            // How far the best frame came.
+            Some((right, fault)) if nearest.as_ref().is_none_or(|(most, ..)| *most < right) => {
+                nearest = Some((right, picture.pts_90k, fault))
+            }
+            Some(_) => {}
+        }
+        Ok(())
+    })?;
+    println!("{seen} of {} seen", cases.len());
+    match cases.get(seen) {
+        Some(case) => bail!("{case:?} is in no frame; nearest: {nearest:?}"),
+        None => Ok(()),
+    }
+}
+
+impl Case {
+    /// What is not as it should be, and how many tiles are before that.
+    fn differs(&self, frame: &Frame<'_>) -> Option<(usize, String)> {
+        let places = rects(self.layout, self.people, CANVAS);
+        let tiles: Vec<(u8, Rect)> = (1..).zip(&places).filter_map(|(id, place)| Some((id, (*place)?))).collect();
+        for (n, (id, rect)) in tiles.iter().enumerate() {
+            // The large one of Floating has the others on it; where it can be seen its colour is.
+            let large = self.layout == Layout::Floating && n == 0;
+            let fault = if large { frame.lies_below(*id, &tiles[1..]) } else { frame.stands(*id, *rect, self.layout == Layout::Floating) };
+            if let Some(fault) = fault {
+                return Some((n, format!("{id} at {rect:?}: {fault}")));
+            }
+        }
+        let uncovered = frame.uncovered(&tiles).map(|fault| (tiles.len(), fault));
+        uncovered
+    }
+}
+
+struct Frame<'a>(&'a Picture<'a>);
+
+impl Frame<'_> {
+    fn yuv(&self, (x, y): (usize, usize)) -> [i32; 3] {
+        let (width, height) = (self.0.width, self.0.height);
+        let chroma = |plane: usize| self.0.data[width * height * (4 + plane) / 4 + y / 2 * (width / 2) + x / 2];
+        [self.0.data[y * width + x], chroma(0), chroma(1)].map(i32::from)
+    }
+
+    fn is(&self, at: (usize, usize), colour: [i32; 3]) -> bool {
+        self.yuv(at).iter().zip(colour).all(|(found, expected)| (found - expected).abs() <= CLOSE)
+    }
+
+    /// A person's picture is exactly in `rect`: by its edges' pixels on both sides, and by where its middle begins and ends, which is flat (rows 7 to 15 of
+    /// 18, the whole width, of which the sides may be cut). `on_another`: what is beneath has black and white of its own.
+    fn stands(&self, id: u8, rect: Rect, on_another: bool) -> Option<String> {
+        let colour = colour(id);
+        let row = |n: usize| rect.y + n * rect.height / 18;
+        let middle = rect.x + rect.width / 2;
+        let flat = row(12);
+        let inside = [(rect.x + OFF, flat), (rect.x + rect.width - 1 - OFF, flat), (middle, row(7) + OFF), (middle, row(16) - 1 - OFF)];
+        if let Some(at) = inside.iter().find(|at| !self.is(**at, colour)) {
+            return Some(format!("at {at:?} is {:?}, not {colour:?}", self.yuv(*at)));
+        }
+        let (left, right) = (rect.x.checked_sub(1 + OFF), Some(rect.x + rect.width + OFF).filter(|x| *x < CANVAS.0));
+        let beside = left.into_iter().chain(right).map(|x| (x, flat));
+        let outside: Vec<_> = beside.chain([(middle, row(7) - 1 - OFF), (middle, row(16) + OFF)]).collect();
+        if let Some(at) = outside.iter().find(|at| self.is(**at, colour)) {
+            return Some(format!("at {at:?} is still {colour:?}"));
+        }
+        // Column 8 of 16, right of the middle, begins white, and all columns end black.
+        let white = middle + rect.height / 18;
+        let (top, bottom) = (self.yuv((white, rect.y + OFF))[0], self.yuv((white, rect.y + rect.height - 1 - OFF))[0]);
+        if top < WHITE_FROM || bottom > BLACK_TO {
+            return Some(format!("its top is {top}, its bottom {bottom}"));
+        }
+        let above = rect.y.checked_sub(1 + OFF).map(|y| self.yuv((white, y))[0]).filter(|luma| *luma >= WHITE_FROM);
+        let below =
+            Some(rect.y + rect.height + OFF).filter(|y| *y < CANVAS.1).map(|y| self.yuv((white, y))[0]).filter(|luma| *luma <= BLACK_TO);
+        let goes_on = above.or(below).filter(|_| !on_another);
+        goes_on.map(|luma| format!("behind its edge is {luma}"))
+    }
+
+    fn lies_below(&self, id: u8, tiles: &[(u8, Rect)]) -> Option<String> {
+        let flat = [8, 10, 12, 15].map(|row| CANVAS.1 * row / 18 + OFF);
+        let points = flat.into_iter().flat_map(|y| (4..CANVAS.0).step_by(40).map(move |x| (x, y)));
+        let mut seen = points.filter(|at| is_free(*at, tiles));
+        seen.find(|at| !self.is(*at, colour(id))).map(|at| format!("at {at:?} is {:?}", self.yuv(at)))
+    }
+
+    /// Where nobody stands is the background.
+    fn uncovered(&self, tiles: &[(u8, Rect)]) -> Option<String> {
+        let points = (4..CANVAS.1).step_by(24).flat_map(|y| (4..CANVAS.0).step_by(40).map(move |x| (x, y)));
+        let mut free = points.filter(|at| is_free(*at, tiles));
+        free.find(|at| !self.is(*at, BACKGROUND_YUV)).map(|at| format!("at {at:?} is {:?}, not the background", self.yuv(at)))
+    }
+}
+
+fn colour(id: u8) -> [i32; 3] {
+    let (y, u, v) = block_code::colour(id);
+    [y, u, v].map(i32::from)
+}
+
+/// Of everybody, with some room.
+fn is_free((x, y): (usize, usize), tiles: &[(u8, Rect)]) -> bool {
+    let near = |at: usize, from: usize, length: usize| at + OFF + 1 >= from && at <= from + length + OFF;
+    !tiles.iter().any(|(_, rect)| near(x, rect.x, rect.width) && near(y, rect.y, rect.height))
+}
