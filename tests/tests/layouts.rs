@@ -5,6 +5,7 @@ use recording_crds::status::Phase;
 use recording_tests::analyser::block_code::{self, Rect};
 use recording_tests::analyser::decode::{self, Picture};
 use recording_tests::harness::livekit::LiveKit;
+use recording_tests::harness::process::wait_until;
 use recording_tests::layout_oracle::{Layout, rects};
 use recording_tests::load::{Stimulus, Target, publish};
 use recording_tests::local::{Local, livekit_to_folder};
@@ -25,8 +26,10 @@ const CLOSE: i32 = 12;
 const WHITE_FROM: i32 = 190;
 const BLACK_TO: i32 = 50;
 const LAYOUTS: [(Layout, &str); 3] = [(Layout::Floating, "Floating"), (Layout::BestFit, "BestFit"), (Layout::Vertical, "Vertical")];
-/// Each layout is ordered so often for each number of people: by the second time the newest one's picture is there.
-const ROUNDS: usize = 2;
+/// Each layout is ordered so often for each number of people: by the last time the newest one's picture is there.
+const ROUNDS: usize = 3;
+/// Of a composite, if nothing is said.
+const SEGMENT_SECONDS: u64 = 6;
 
 /// So many people in this layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,16 +50,25 @@ fn everybody_stands_where_the_tables_say() -> Result<()> {
     let mut recording = Local::start(&manifest(LAYOUTS[2].1), &["--output", &folder.path().display().to_string(), "--follow"])?;
     let target = Target::LiveKit { server: &livekit, room: "layouts" };
     let (mut publishers, mut generation) = (Vec::new(), 1);
-    for participant in 1..=PEOPLE {
-        let stimulus = Stimulus { participant, width: 320, height: 180, frames_per_second: 10, seconds: 10, kbps: Some(200) };
-        publishers.push(publish(&target, &stimulus.media()?, 1, LIMIT.as_secs_f64(), &["-first", &participant.to_string()])?);
-        recording.process.wait_for_line(&format!("\"participantCount\":{participant}"), SOON)?;
-        for (_, name) in LAYOUTS.iter().cycle().take(ROUNDS * LAYOUTS.len()) {
+    let mut orders = |recording: &mut Local| {
+        LAYOUTS.iter().cycle().take(ROUNDS * LAYOUTS.len()).try_for_each(|(_, name)| {
             generation += 1;
             recording.save(&manifest(name))?;
-            recording.wait_for_generation(generation, SOON)?;
-        }
+            recording.wait_for_generation(generation, SOON)
+        })
+    };
+    for participant in 1..=PEOPLE {
+        let stimulus = Stimulus { participant, width: 320, height: 180, frames_per_second: 10, seconds: 10, kbps: None };
+        publishers.push(publish(&target, &stimulus.media()?, 1, LIMIT.as_secs_f64(), &["-first", &participant.to_string()])?);
+        recording.process.wait_for_line(&format!("\"participantCount\":{participant}"), SOON)?;
+        orders(&mut recording)?;
     }
+    // Nobody comes behind the last one.
+    let recorded = recording.report()?.counters.recorded_seconds;
+    wait_until("a segment with everybody", SOON, || {
+        recording.report().ok().filter(|report| report.counters.recorded_seconds > recorded + SEGMENT_SECONDS)
+    })?;
+    orders(&mut recording)?;
     recording.process.signal(libc::SIGINT)?;
     let ended = recording.wait(SOON)?;
     ensure!(ended.status()?.phase == Some(Phase::Completed), "{}\n{}", ended.said, ended.recorder_log());
