@@ -111,6 +111,8 @@ pub(crate) struct Segmenter {
     streams: Streams,
     segment90k: i64,
     hard90k: i64,
+    /// Of a composite without sound.
+    may_have_holes: bool,
     epoch: WallMicros,
     mux: TsMuxer,
     /// Media time of the volume's first unit, where timestamps count from.
@@ -150,6 +152,7 @@ impl Segmenter {
         Self {
             mux: TsMuxer::new(beginning.streams, &continuation.continuity_counters, decoded, clock),
             base: beginning.base,
+            may_have_holes: beginning.exact && !beginning.streams.audio,
             streams: beginning.streams,
             segment90k,
             hard90k: hard,
@@ -182,6 +185,7 @@ impl Segmenter {
 
     /// A picture in its place; `fresh`: of another format than the one before it (size, or filler begins or ends).
     pub(crate) fn picture(&mut self, at: MediaTime, order: Order, key: bool, fresh: bool, data: &[u8], needs: Option<Needs>) {
+        self.leave_hole(at);
         let shown = self.current.as_ref().is_some_and(|c| c.has_picture);
         let shortest = self.start().filter(|_| fresh && shown).map(|start| MediaTime(start.0 + SHORTEST));
         let at = shortest.map_or(at, |end| at.max(end));
@@ -216,6 +220,16 @@ impl Segmenter {
         self.mux.audio(pts, frame);
         self.wrote(bytes, at.0 + FRAME_90K);
         self.sound_end = Some(MediaTime(at.0 + FRAME_90K));
+    }
+
+    /// While pictures are left out there is nothing to cut at but sound. Without it a segment ends with its last picture, and the next one is behind a
+    /// hole, if it would be too long else.
+    fn leave_hole(&mut self, at: MediaTime) {
+        let Some(start) = self.start().filter(|start| self.may_have_holes && at.0 - start.0 > self.hard90k) else { return };
+        let end = self.last_end.map_or(at, |end| end.max(MediaTime(start.0 + SHORTEST)));
+        if end < at {
+            self.cut(end, true);
+        }
     }
 
     fn cut_at_limit(&mut self, at: MediaTime, bytes: usize) {

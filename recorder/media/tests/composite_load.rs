@@ -117,3 +117,28 @@ fn a_transcoder_that_is_too_slow_leaves_frames_out_and_says_so_and_the_sound_is_
     let longest = world.room.session.manifest().ledger.iter().map(|entry| entry.duration90k).max();
     assert!(longest <= Some(5 * 90_000), "{longest:?}");
 }
+
+/// Without sound there is nothing to cut at while frames are left out.
+#[test]
+fn a_composite_without_sound_has_no_segment_that_is_too_long_whatever_is_left_out() {
+    let mut world = World::new(Room::new(Config { media: MediaKinds::Video, ..composite() }).journalled());
+    join(&mut world, 1, "ann", 0);
+    world.run_ms(5_000);
+    (world.room.transcoder.least_us, world.room.transcoder.spread_us) = (400_000, 0);
+    world.run_ms(180_000);
+    (world.room.transcoder.least_us, world.room.transcoder.spread_us) = (5_000, 0);
+    world.run_ms(30_000);
+    stop(&mut world);
+    let gaps = &world.room.session.manifest().gaps;
+    let longest = gaps.iter().map(|gap| gap.duration90k).max();
+    assert!(longest > Some(4 * 90_000) && gaps.iter().all(|gap| gap.reason == GapReason::Overloaded), "{gaps:?}");
+    let longest = world.room.session.manifest().ledger.iter().map(|entry| entry.duration90k).max();
+    assert!(longest <= Some(5 * 90_000), "{longest:?}");
+    let text = &world.room.playlists[PLAYLIST];
+    let holes = text.matches("#EXT-X-DISCONTINUITY").count();
+    assert!(holes > 0 && text.contains("#EXT-X-TARGETDURATION:5\n"), "{holes} holes");
+    // Half the rate meanwhile.
+    let pictures = read(&world.room.data(0)).pictures();
+    let leaps = pictures.windows(2).filter(|pair| pair[1].0 - pair[0].0 > 2 * FRAME).count();
+    assert_eq!(leaps, holes);
+}
