@@ -69,6 +69,11 @@ impl Composite {
         self.stage.change(at, Change::Compose(composition));
     }
 
+    /// An earlier process had these on its stage, in this order.
+    pub(crate) fn expect(&mut self, at: MediaTime, order: Vec<(String, bool)>) {
+        self.stage.change(at, Change::Expect(order));
+    }
+
     /// Nobody is there.
     pub(crate) fn is_empty(&self) -> bool {
         self.present.is_empty()

@@ -254,6 +254,7 @@ impl Session {
 
     /// The journal ends here: the process that wrote it died, and with it its connection. Who is still there will join again.
     pub(crate) fn restarted(&mut self, now: Tick) {
+        self.expect_again(self.media_at(now));
         let present: Vec<ParticipantKey> = self.people.iter().filter(|(_, person)| person.present).map(|(key, _)| *key).collect();
         present.into_iter().for_each(|participant| self.left(now, participant));
         let at = self.media_at(now);
@@ -267,6 +268,20 @@ impl Session {
         let died = self.time.map(|time| time.media_at(now));
         self.restarts.extend(died.filter(|at| !self.is_known_restart(*at) && !self.restarts.contains(at)));
         self.store.manifest_changed();
+    }
+
+    /// Who is on a composite's stage when a process ends gets the same place again, whomever the next one is told of first.
+    pub(crate) fn expect_again(&mut self, at: MediaTime) {
+        let mut order = Vec::new();
+        for track in self.manifest.tracks.iter().filter(|track| track.end.is_none() && track.source != Source::ScreenShareAudio) {
+            let whose = (track.identity.clone(), track.source == Source::ScreenShare);
+            if !order.contains(&whose) {
+                order.push(whose);
+            }
+        }
+        if let (Mode::Composite(_), Some(lane)) = (&self.config.mode, self.lanes.values_mut().next()) {
+            lane.events.push_back((at, LaneEvent::Expect(order)));
+        }
     }
 
     pub(crate) fn end_replay(&mut self, now: Tick) {

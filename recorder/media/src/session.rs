@@ -134,6 +134,7 @@ impl Session {
                 self.restarts.extend(self.manifest.epoch_time.map(|_| end));
                 self.manifest.gaps.iter_mut().for_each(|gap| gap.open = false);
                 self.book_unfinished(end);
+                self.expect_again(end);
                 self.close_stays(end);
                 if self.manifest.epoch_time.is_none() {
                     // Without media there was no time: what comes now could not be told from it.

@@ -57,6 +57,8 @@ pub enum Change {
     Unpublished(TrackKey),
     /// Those behind move up.
     Left(ParticipantKey),
+    /// Whoever of these is published from now on stands in this order, before all others: UIDs, and whether it is a share.
+    Expect(Vec<(String, bool)>),
     /// Replaces the whole one.
     Compose(Composition),
 }
@@ -77,6 +79,7 @@ struct Figure {
 pub struct Stage<U> {
     composition: Composition,
     roster: Vec<Figure>,
+    expected: Vec<(String, bool)>,
     feeds: BTreeMap<TrackKey, Feed<U>>,
     /// In order of time; not in force yet.
     changes: VecDeque<(MediaTime, Change)>,
@@ -97,6 +100,7 @@ impl<U> Stage<U> {
         Self {
             composition,
             roster: Vec::new(),
+            expected: Vec::new(),
             feeds: BTreeMap::new(),
             changes: VecDeque::new(),
             begun: false,
@@ -122,6 +126,7 @@ impl<U> Stage<U> {
                 Change::On(track) => self.on(track),
                 Change::Unpublished(track) => self.unpublished(at, track),
                 Change::Left(participant) => self.left(participant),
+                Change::Expect(order) => self.expected = order,
                 Change::Compose(composition) => self.composition = composition,
             }
         }
@@ -138,7 +143,11 @@ impl<U> Stage<U> {
                     figure.shown_until = MediaTime(i64::MIN);
                 }
             }
-            None => self.roster.push(Figure { participant, uid, screen, track: video, off: false, shown_until: MediaTime(i64::MIN) }),
+            None => {
+                let place = self.place_of(&uid, screen);
+                let figure = Figure { participant, uid, screen, track: video, off: false, shown_until: MediaTime(i64::MIN) };
+                self.roster.insert(place, figure);
+            }
         }
         if let Some(track) = video {
             self.feeds.entry(track).or_insert_with(Feed::new);
@@ -146,6 +155,13 @@ impl<U> Stage<U> {
         if let Some(track) = replaced {
             self.forget(track);
         }
+    }
+
+    /// Behind everybody, or where it is expected.
+    fn place_of(&self, uid: &str, screen: bool) -> usize {
+        let rank = |uid: &str, screen: bool| self.expected.iter().position(|(of, share)| of == uid && *share == screen);
+        let before = |mine: usize| self.roster.iter().position(|other| rank(&other.uid, other.screen).is_none_or(|theirs| theirs > mine));
+        rank(uid, screen).and_then(before).unwrap_or(self.roster.len())
     }
 
     fn off(&mut self, at: MediaTime, track: TrackKey) {

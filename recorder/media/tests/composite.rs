@@ -116,6 +116,34 @@ fn a_death_leaves_one_hole_and_every_frame_before_it() {
     }
 }
 
+/// Whoever the next recorder is told of first.
+#[test]
+fn after_a_death_everybody_stands_where_they_stood() {
+    for has_journal in [true, false] {
+        let mut world = world();
+        let people = [(1, "ann"), (2, "bob"), (3, "cem")];
+        for (n, name) in people {
+            join(&mut world, n, name, 0);
+        }
+        world.run_ms(12_000);
+        let mut world = World::new(if has_journal {
+            world.room.die_and_return(composite(), 2_500_000)
+        } else {
+            let resume = Some(Resume { manifest: world.room.session.manifest().clone(), replay: None });
+            Room::at(Config { attempt: 2, resume, ..composite() }, Tick(0), WallMicros(WALL.0 + 15_000_000))
+        });
+        join(&mut world, 4, "dan", 1);
+        for (n, name) in people.into_iter().rev() {
+            join(&mut world, n, name, 1);
+        }
+        world.run_ms(9_000);
+        stop(&mut world);
+        let last = world.room.transcoder.frames.iter().filter_map(|frame| frame.scene.as_ref()).next_back().expect("a scene");
+        let shown: Vec<_> = last.tiles.iter().map(|tile| tile.content).collect();
+        assert_eq!(shown, [110, 120, 130, 140].map(|n| Content::Source(TrackKey(n))), "with a journal: {has_journal}");
+    }
+}
+
 #[test]
 fn another_layout_is_in_force_at_the_next_frame_and_another_canvas_in_the_next_segment() {
     let mut world = world();

@@ -23,6 +23,7 @@ pub(crate) enum LaneEvent {
     /// Of a composite.
     Left(ParticipantKey),
     Compose(Composition),
+    Expect(Vec<(String, bool)>),
     /// Media is not accepted: the stay ends.
     Pause,
 }
@@ -80,6 +81,10 @@ impl Lane {
                 composite.compose(at, composition);
                 false
             }
+            LaneEvent::Expect(order) => {
+                composite.expect(at, order);
+                false
+            }
             LaneEvent::Pause => true,
         };
         if let (true, Some(stream)) = (ends, &mut self.stream) {
@@ -128,7 +133,7 @@ impl Lane {
             LaneEvent::Pause => true,
             LaneEvent::Wanted(_) | LaneEvent::Unwanted(_) => false,
             // Of a composite.
-            LaneEvent::Enters(_) | LaneEvent::Left(_) | LaneEvent::Compose(_) => false,
+            LaneEvent::Enters(_) | LaneEvent::Left(_) | LaneEvent::Compose(_) | LaneEvent::Expect(_) => false,
         };
         if let (true, Some(stream)) = (gone, &mut self.stream) {
             stream.end(at);
