@@ -247,7 +247,7 @@ impl Composite {
     /// The stay ends: nothing that comes continues what was there.
     pub(crate) fn end(&mut self, stream: &mut Stream, at: MediaTime) {
         self.frames(stream, MediaTime(at.0.saturating_add(crate::stage::LOOK_AHEAD)), at);
-        for camera in self.cameras.all() {
+        for camera in self.cameras.all().filter(|camera| camera.may_be_shown()) {
             self.effects.extend(camera.holes(at, true, self.since));
             (camera.last, camera.key_at) = (None, None);
         }

@@ -21,6 +21,8 @@ const HARD_MARGIN_90K: i64 = MediaTime::PER_SECOND;
 /// A composite's pictures come from our own encoder; where some are left out, sound is cut by itself.
 pub(crate) const EXACT_EXTRA_SECONDS: u32 = 1;
 const EXACT_EXTRA_90K: i64 = MediaTime::PER_SECOND / 2;
+/// EXTINF is rounded to be compared with the target duration (RFC 8216, section 4.3.3.1).
+const TOO_LONG_EXTRA_90K: i64 = EXACT_EXTRA_SECONDS as i64 * MediaTime::PER_SECOND + MediaTime::PER_SECOND * 49 / 100;
 /// The longest a single picture holds; a playlist without sound has no other unit to cut at.
 const LONGEST_HOLD_90K: i64 = 11 * MediaTime::PER_SECOND;
 /// A replay that begins this much behind the last finished segment lacks what was between: its journal had to be cut short.
@@ -111,8 +113,8 @@ pub(crate) struct Segmenter {
     streams: Streams,
     segment90k: i64,
     hard90k: i64,
-    /// Of a composite without sound.
-    may_have_holes: bool,
+    /// A segment this long is longer than the playlist says; None: it cannot be, sound is cut before.
+    too_long90k: Option<i64>,
     epoch: WallMicros,
     mux: TsMuxer,
     /// Media time of the volume's first unit, where timestamps count from.
@@ -152,7 +154,7 @@ impl Segmenter {
         Self {
             mux: TsMuxer::new(beginning.streams, &continuation.continuity_counters, decoded, clock),
             base: beginning.base,
-            may_have_holes: beginning.exact && !beginning.streams.audio,
+            too_long90k: (beginning.exact && !beginning.streams.audio).then_some(segment90k + TOO_LONG_EXTRA_90K),
             streams: beginning.streams,
             segment90k,
             hard90k: hard,
@@ -225,11 +227,15 @@ impl Segmenter {
     /// While pictures are left out there is nothing to cut at but sound. Without it a segment ends with its last picture, and the next one is behind a
     /// hole, if it would be too long else.
     fn leave_hole(&mut self, at: MediaTime) {
-        let Some(start) = self.start().filter(|start| self.may_have_holes && at.0 - start.0 > self.hard90k) else { return };
-        let end = self.last_end.map_or(at, |end| end.max(MediaTime(start.0 + SHORTEST)));
-        if end < at {
+        if let Some(end) = self.end_before(at) {
             self.cut(end, true);
         }
+    }
+
+    /// Where the last picture of what would be too long by `at` ends.
+    fn end_before(&self, at: MediaTime) -> Option<MediaTime> {
+        let (start, _) = self.start().zip(self.too_long90k).filter(|(start, limit)| at.0 - start.0 > *limit)?;
+        self.last_end.map(|end| end.max(MediaTime(start.0 + SHORTEST))).filter(|end| *end < at)
     }
 
     fn cut_at_limit(&mut self, at: MediaTime, bytes: usize) {
@@ -297,7 +303,7 @@ impl Segmenter {
     pub(crate) fn end(&mut self, at: MediaTime) {
         // The last frame may reach beyond the end by less than its length; what comes later begins behind it.
         if let Some(start) = self.start() {
-            let end = at.max(MediaTime(start.0 + SHORTEST));
+            let end = self.end_before(at).unwrap_or(at).max(MediaTime(start.0 + SHORTEST));
             self.close(end, false);
             self.last_end = self.last_end.max(Some(end));
         }

@@ -69,6 +69,8 @@ struct Figure {
     participant: ParticipantKey,
     uid: String,
     screen: bool,
+    /// Among those who were expected.
+    rank: Option<usize>,
     track: Option<TrackKey>,
     off: bool,
     /// Its last picture is shown until then.
@@ -79,7 +81,8 @@ struct Figure {
 pub struct Stage<U> {
     composition: Composition,
     roster: Vec<Figure>,
-    expected: Vec<(String, bool)>,
+    /// Each until they have come.
+    expected: Vec<Option<(String, bool)>>,
     feeds: BTreeMap<TrackKey, Feed<U>>,
     /// In order of time; not in force yet.
     changes: VecDeque<(MediaTime, Change)>,
@@ -126,7 +129,7 @@ impl<U> Stage<U> {
                 Change::On(track) => self.on(track),
                 Change::Unpublished(track) => self.unpublished(at, track),
                 Change::Left(participant) => self.left(participant),
-                Change::Expect(order) => self.expected = order,
+                Change::Expect(order) => self.expected = order.into_iter().map(Some).collect(),
                 Change::Compose(composition) => self.composition = composition,
             }
         }
@@ -144,8 +147,12 @@ impl<U> Stage<U> {
                 }
             }
             None => {
-                let place = self.place_of(&uid, screen);
-                let figure = Figure { participant, uid, screen, track: video, off: false, shown_until: MediaTime(i64::MIN) };
+                let rank = self.expected.iter().position(|who| who.as_ref().is_some_and(|(of, share)| *of == uid && *share == screen));
+                rank.into_iter().for_each(|rank| self.expected[rank] = None);
+                // Behind everybody, or where they are expected.
+                let before = |rank: usize| self.roster.iter().position(|other| other.rank.is_none_or(|theirs| theirs > rank));
+                let place = rank.and_then(before).unwrap_or(self.roster.len());
+                let figure = Figure { participant, uid, screen, rank, track: video, off: false, shown_until: MediaTime(i64::MIN) };
                 self.roster.insert(place, figure);
             }
         }
@@ -155,13 +162,6 @@ impl<U> Stage<U> {
         if let Some(track) = replaced {
             self.forget(track);
         }
-    }
-
-    /// Behind everybody, or where it is expected.
-    fn place_of(&self, uid: &str, screen: bool) -> usize {
-        let rank = |uid: &str, screen: bool| self.expected.iter().position(|(of, share)| of == uid && *share == screen);
-        let before = |mine: usize| self.roster.iter().position(|other| rank(&other.uid, other.screen).is_none_or(|theirs| theirs > mine));
-        rank(uid, screen).and_then(before).unwrap_or(self.roster.len())
     }
 
     fn off(&mut self, at: MediaTime, track: TrackKey) {

@@ -133,15 +133,29 @@ fn after_a_death_everybody_stands_where_they_stood() {
             Room::at(Config { attempt: 2, resume, ..composite() }, Tick(0), WallMicros(WALL.0 + 15_000_000))
         });
         join(&mut world, 4, "dan", 1);
+        let mut ann = ParticipantKey(0);
         for (n, name) in people.into_iter().rev() {
-            join(&mut world, n, name, 1);
+            ann = join(&mut world, n, name, 1);
         }
         world.run_ms(9_000);
-        stop(&mut world);
-        let last = world.room.transcoder.frames.iter().filter_map(|frame| frame.scene.as_ref()).next_back().expect("a scene");
-        let shown: Vec<_> = last.tiles.iter().map(|tile| tile.content).collect();
+        let shown = newest(&world);
         assert_eq!(shown, [110, 120, 130, 140].map(|n| Content::Source(TrackKey(n))), "with a journal: {has_journal}");
+        // Once: who leaves and comes back later is the last.
+        world.room.input(Input::Left { participant: ann });
+        world.stop_sending(110);
+        world.stop_sending(111);
+        world.run_ms(9_000);
+        join(&mut world, 1, "ann", 2);
+        world.run_ms(9_000);
+        stop(&mut world);
+        assert_eq!(newest(&world), [120, 130, 140, 210].map(|n| Content::Source(TrackKey(n))), "with a journal: {has_journal}");
     }
+}
+
+/// The last scene.
+fn newest(world: &World) -> Vec<Content<TrackKey>> {
+    let last = world.room.transcoder.frames.iter().filter_map(|frame| frame.scene.as_ref()).next_back().expect("a scene");
+    last.tiles.iter().map(|tile| tile.content).collect()
 }
 
 #[test]
@@ -255,6 +269,46 @@ fn of_two_cameras_of_one_person_the_newest_that_is_on_is_shown() {
     let seen = scenes(&world, &[3.5, 6.0, 17.5, 20.5, 24.0, 28.0]);
     assert_eq!(seen.iter().map(|scene| scene[..].to_vec()).collect::<Vec<_>>(), [10, 15, 15, 10, 15, 10].map(|n| vec![Shown(TrackKey(n))]));
     assert_eq!(world.room.session.manifest().gaps, []);
+}
+
+/// A camera that is behind another one is muted and on again: nobody waits for it.
+#[test]
+fn a_camera_that_is_not_shown_owes_nothing() {
+    let mut world = world();
+    let ann = join(&mut world, 1, "ann", 0);
+    world.run_ms(4_000);
+    let second = Publisher { frame: 150_000, ..Publisher::camera(15, world.room.now) };
+    world.room.publish(&second, ann, Codec::H264);
+    world.add(second);
+    world.stop_sending(10);
+    world.run_ms(4_000);
+    world.room.input(Input::Muted { track: TrackKey(10) });
+    world.run_ms(2_000);
+    world.room.input(Input::Unmuted { track: TrackKey(10) });
+    world.run_ms(16_000);
+    stop(&mut world);
+    assert_eq!(world.room.session.manifest().gaps, []);
+}
+
+/// The other one is off: the last picture holds as ever.
+#[test]
+fn a_camera_that_is_withdrawn_holds_though_another_is_there() {
+    let mut world = world();
+    let ann = join(&mut world, 1, "ann", 0);
+    let second = Publisher { frame: 150_000, ..Publisher::camera(15, world.room.now) };
+    world.room.publish(&second, ann, Codec::H264);
+    world.room.input(Input::Muted { track: TrackKey(15) });
+    world.run_ms(6_000);
+    world.room.input(Input::Unpublished { track: TrackKey(10) });
+    world.stop_sending(10);
+    world.run_ms(6_000);
+    world.room.input(Input::Unmuted { track: TrackKey(15) });
+    world.add(Publisher { next: world.room.now.after(20_000), force_key: true, ..second });
+    world.run_ms(4_000);
+    stop(&mut world);
+    use Content::{Empty, Source as Shown};
+    let seen = scenes(&world, &[5.0, 8.5, 10.5, 14.0]);
+    assert_eq!(seen, [vec![Shown(TrackKey(10))], vec![Shown(TrackKey(10))], vec![Empty], vec![Shown(TrackKey(15))]]);
 }
 
 /// A camera that another one replaced sends nothing, and is withdrawn long after.

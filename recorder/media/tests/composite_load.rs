@@ -118,11 +118,58 @@ fn a_transcoder_that_is_too_slow_leaves_frames_out_and_says_so_and_the_sound_is_
     assert!(longest <= Some(5 * 90_000), "{longest:?}");
 }
 
+/// Ann alone, without sound.
+fn silent(config: Config) -> World {
+    let mut world = World::new(Room::new(Config { media: MediaKinds::Video, ..config }).journalled());
+    join(&mut world, 1, "ann", 0);
+    world
+}
+
+fn longest(world: &World) -> Option<i64> {
+    world.room.session.manifest().ledger.iter().map(|entry| entry.duration90k).max()
+}
+
+#[test]
+fn a_recording_without_sound_that_ends_while_frames_are_left_out_ends_with_its_last_picture() {
+    let mut world = silent(composite());
+    world.run_ms(5_000);
+    (world.room.transcoder.least_us, world.room.transcoder.spread_us) = (400_000, 0);
+    world.run_ms(120_000);
+    world.room.input(Input::Order(Order::Stop(StopReason::StopRequested)));
+    // The room has been closed.
+    world.run_ms(4_000);
+    (world.room.transcoder.least_us, world.room.transcoder.spread_us) = (1_000, 0);
+    world.run_ms(60_000);
+    assert_eq!(world.room.finished, Some(Outcome::StopRequested));
+    assert!(longest(&world) <= Some(5 * 90_000), "{:?} {:?}", longest(&world), world.room.session.manifest().gaps);
+}
+
+/// Pictures a second apart do not fit into segments of four seconds; nothing is left out.
+#[test]
+fn a_slow_composite_without_sound_has_no_holes() {
+    let small = stage::Composition { canvas: layout::Canvas { width: 640, height: 360 }, ..composition(layout::Layout::BestFit) };
+    let mut slow = small.clone();
+    slow.encoding.frames_per_second = 1;
+    let mut world = silent(composite());
+    // A segment that begins between two of its pictures.
+    world.run_ms(2_430);
+    world.room.input(Input::Order(Order::Compose(small)));
+    world.run_ms(300);
+    world.room.input(Input::Order(Order::Compose(slow)));
+    world.run_ms(30_000);
+    stop(&mut world);
+    let text = &world.room.playlists[PLAYLIST];
+    assert_eq!(text.matches("#EXT-X-DISCONTINUITY").count(), 1, "of the canvas: {text}");
+    assert!(longest(&world) < Some(5 * 90_000 + 45_000), "{:?}", longest(&world));
+    let steps: Vec<_> =
+        read(&world.room.data(0)).pictures().windows(2).map(|pair| pair[1].0 - pair[0].0).filter(|step| *step > 90_000).collect();
+    assert_eq!(steps, []);
+}
+
 /// Without sound there is nothing to cut at while frames are left out.
 #[test]
 fn a_composite_without_sound_has_no_segment_that_is_too_long_whatever_is_left_out() {
-    let mut world = World::new(Room::new(Config { media: MediaKinds::Video, ..composite() }).journalled());
-    join(&mut world, 1, "ann", 0);
+    let mut world = silent(composite());
     world.run_ms(5_000);
     (world.room.transcoder.least_us, world.room.transcoder.spread_us) = (400_000, 0);
     world.run_ms(180_000);

@@ -20,6 +20,8 @@ struct Owner {
     /// In the order in which they came.
     tracks: Vec<TrackKey>,
     shown: Option<TrackKey>,
+    /// Their place is there.
+    has_place: bool,
 }
 
 /// What is known of a camera's pictures; not of those that wait.
@@ -97,11 +99,13 @@ impl Cameras {
         self.owners.retain(|whose, _| whose.0 != participant);
     }
 
-    /// The newest that is on is to be shown; else the one that is. If that is another one than before: which was, which is, and whose.
+    /// The newest that is on is to be shown; else nothing changes: the last picture holds. If that is another one than before: which was, which is, and whose.
     pub(super) fn choose(&mut self, whose: Whose) -> Option<(Option<&mut Camera>, TrackKey, &str)> {
         let owner = self.owners.get_mut(&whose)?;
         let is_on = |track: &&TrackKey| self.known.get(track).is_some_and(|camera| camera.wanted);
-        let chosen = owner.tracks.iter().rev().find(is_on).copied().or(owner.shown).or(owner.tracks.last().copied())?;
+        let first = owner.tracks.last().copied().filter(|_| !owner.has_place);
+        let chosen = owner.tracks.iter().rev().find(is_on).copied().or(owner.shown).or(first)?;
+        owner.has_place = true;
         let before = owner.shown.replace(chosen);
         if before == Some(chosen) {
             return None;
