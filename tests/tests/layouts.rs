@@ -112,8 +112,7 @@ impl Case {
                 return Some((n, format!("{id} at {rect:?}: {fault}")));
             }
         }
-        let uncovered = frame.uncovered(&tiles).map(|fault| (tiles.len(), fault));
-        uncovered
+        frame.uncovered(&tiles).map(|fault| (tiles.len(), fault))
     }
 }
 

@@ -111,11 +111,8 @@ impl Cameras {
             return None;
         }
         self.known.get_mut(&chosen)?.shown = true;
-        let before = before.and_then(|before| self.known.get_mut(&before));
-        let before = before.map(|camera| {
-            camera.shown = false;
-            camera
-        });
+        let mut before = before.and_then(|before| self.known.get_mut(&before));
+        before.iter_mut().for_each(|camera| camera.shown = false);
         Some((before, chosen, &owner.identity))
     }
 }
