@@ -54,7 +54,7 @@ bench-controller: setup-test tools ## Measure the controller with 10,000 Recordi
 	@cargo build --release --workspace
 	@cargo test --release --workspace --test scale -- --ignored --nocapture
 
-bench-composite: setup-bench build ## Measure what composing costs beside FFmpeg and GStreamer (20 min)
+bench-composite: setup-bench build ## Measure what composing costs beside FFmpeg and GStreamer (8 min)
 	@cargo build --release --workspace --example compose_cost
 	@scripts/bench-composite.py
 

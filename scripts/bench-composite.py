@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What composing costs, beside FFmpeg and GStreamer doing the same: CPU seconds per second of media, one thread for each stage.
 
-Usage: scripts/bench-composite.py [REPETITIONS [SECONDS]]      5 repetitions of 10 s take some 20 minutes
+Usage: scripts/bench-composite.py [REPETITIONS [SECONDS]]      5 repetitions of 10 s take some 8 minutes
 
 ours       decode, scale, paint, encode: recorder/examples/compose_cost.rs, the thread's own CPU time
 bare       FFmpeg decodes every camera to nothing, and encodes the finished canvas: what no composer can do without
@@ -78,34 +78,39 @@ def bare(cameras, raw, seconds):
 
 
 def tiles(people):
-    """Best Fit, for the numbers of people that are measured: columns and rows of equal tiles, the last one alone below for 17."""
+    """Best Fit, as ours has it, for the numbers of people that are measured: x, y, width and height of each."""
     width, height = CANVAS[:2]
-    columns = {1: 1, 4: 2, 9: 3, 17: 4}[people]
-    rows = -(-people // columns)
-    even = lambda n: int(n / 2) * 2
-    w, h = even(width / columns), even(height / rows)
-    return w, h, [(n % columns * w, n // columns * h) for n in range(people)]
+    if people == 17:
+        # A fifth of the canvas each, 4 x 4 between margins and the last one alone below (docs/images/layout-bestfit.svg).
+        w, h = width // 5, height // 5
+        return [(width // 10 + n % 4 * w, n // 4 * h, w, h) for n in range(16)] + [(width * 4 // 10, 4 * h, w, h)]
+    side = {1: 1, 4: 2, 9: 3}[people]
+    edges = lambda length: [round(n * length / side / 2) * 2 for n in range(side + 1)]
+    xs, ys = edges(width), edges(height)
+    return [(xs[c], ys[r], xs[c + 1] - xs[c], ys[r + 1] - ys[r]) for r in range(side) for c in range(side)]
 
 
 def graph(cameras, seconds):
     rate = CANVAS[2]
-    width, height, places = tiles(len(cameras))
+    places = tiles(len(cameras))
     inputs = [word for camera in cameras for word in ("-threads", "1", "-i", camera)]
-    scaled = [f"[{n}:v]fps={rate},scale={width}:{height}:flags=bicubic[t{n}]" for n in range(len(cameras))]
+    scaled = [f"[{n}:v]fps={rate},scale={w}:{h}:flags=bicubic[t{n}]" for n, (_, _, w, h) in enumerate(places)]
     if len(cameras) == 1:
         whole = scaled[0].replace("[t0]", "[out]")
     else:
-        layout = "|".join(f"{x}_{y}" for x, y in places)
+        layout = "|".join(f"{x}_{y}" for x, y, _, _ in places)
+        # xstack ends where its tiles do.
+        whole_width = max(x + w for x, _, w, _ in places)
+        pad = f",pad={CANVAS[0]}:{CANVAS[1]}" if whole_width < CANVAS[0] else ""
         names = "".join(f"[t{n}]" for n in range(len(cameras)))
-        whole = ";".join(scaled + [f"{names}xstack=inputs={len(cameras)}:layout={layout}:fill=black[out]"])
+        whole = ";".join(scaled + [f"{names}xstack=inputs={len(cameras)}:layout={layout}:fill=black{pad}[out]"])
     return ffmpeg("-filter_complex_threads", "1", *inputs, "-filter_complex", whole, "-map", "[out]", *X264) / seconds
 
 
 def gstreamer(cameras, seconds):
     canvas_width, canvas_height, rate, kbps = CANVAS
-    width, height, places = tiles(len(cameras))
-    pads = [f"sink_{n}::{key}={value}" for n, (x, y) in enumerate(places)
-            for key, value in (("xpos", x), ("ypos", y), ("width", width), ("height", height))]
+    pads = [f"sink_{n}::{key}={value}" for n, place in enumerate(tiles(len(cameras)))
+            for key, value in zip(("xpos", "ypos", "width", "height"), place)]
     inputs = [word for n, camera in enumerate(cameras)
               for word in ("filesrc", f"location={camera}", "!", "qtdemux", "!", "h264parse", "!", "avdec_h264", "max-threads=1", "!", "queue", "!", f"c.sink_{n}")]
     encoder = ["x264enc", "speed-preset=veryfast", "tune=zerolatency", "threads=1", "sliced-threads=false", f"bitrate={kbps}", "key-int-max=180",
