@@ -38,6 +38,7 @@ fn spec(v: &ValidatedRecording) -> JobSpec {
         mode: v.spec.mode,
         media: v.spec.media,
         video_stream: v.spec.video_stream.unwrap_or_default(),
+        audio_profile: v.spec.audio.unwrap_or_default().profile,
         subscription: v.spec.subscription.clone().unwrap_or_default(),
         idle_timeout_seconds: v.timeouts.idle,
         max_duration_seconds: v.timeouts.max_duration,

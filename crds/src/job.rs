@@ -1,6 +1,6 @@
 //! The job: what a controller orders and a recorder reads. Versioned; unknown fields are ignored, an unknown version is refused.
 
-use crate::recording::{ChannelProfile, Layout, Media, Mode, ServerSideEncryption, Subscription, TestPattern, VideoStream};
+use crate::recording::{AudioProfile, ChannelProfile, Layout, Media, Mode, ServerSideEncryption, Subscription, TestPattern, VideoStream};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -97,6 +97,9 @@ pub struct JobSpec {
     /// Absent in jobs of controllers that did not know it: the default.
     #[serde(default)]
     pub video_stream: VideoStream,
+    /// Absent in jobs of controllers that did not know it: the default.
+    #[serde(default)]
+    pub audio_profile: AudioProfile,
     /// Absent in jobs of controllers that did not know it: everybody.
     #[serde(default)]
     pub subscription: Subscription,
@@ -224,6 +227,7 @@ mod tests {
     fn the_first_version_of_the_contract_is_still_understood() {
         let job = Job::parse(FIRST).expect("the first job");
         assert_eq!((job.spec.video_stream, &job.spec.subscription), (VideoStream::High, &Subscription::default()));
+        assert_eq!(job.spec.audio_profile, AudioProfile::Mono48);
         assert_eq!((&job.spec.backup_storage, &job.spec.layout), (&None, &None));
         assert_eq!((job.attempt, job.generation, job.desired_state), (1, 3, JobState::Stopped));
         assert_eq!(job.stop_reason, Some(StopReason::Deleted));

@@ -69,6 +69,10 @@ pub use token::Token;
         .message("spec.videoStream cannot be changed: apply a new Recording"),
     validation = Rule::new("!has(self.videoStream) || self.media != 'Audio'")
         .message("spec.videoStream has no meaning with media: Audio: remove it"),
+    validation = Rule::new("has(self.audio) == has(oldSelf.audio) && (!has(self.audio) || self.audio == oldSelf.audio)")
+        .message("spec.audio cannot be changed: apply a new Recording"),
+    validation = Rule::new("!has(self.audio) || self.media != 'Video'")
+        .message("spec.audio has no meaning with media: Video: remove it"),
     validation = Rule::new("!has(self.subscription) || ((!has(self.subscription.audio) || self.media != 'Video') && (!has(self.subscription.video) || self.media != 'Audio'))")
         .message("spec.subscription speaks of a kind that spec.media does not record: remove subscription.audio (media: Video) or subscription.video (media: Audio)"),
     validation = Rule::new("!has(self.layout) || (self.mode == 'Composite' && self.media != 'Audio')")
@@ -106,6 +110,9 @@ pub struct RecordingSpec {
     /// Which layer to take of a picture that is sent in several sizes. High: the largest. Low: the smallest. Auto: as the server chooses. Default: High.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub video_stream: Option<VideoStream>,
+    /// How sound is written. Default: 48 kHz mono at 48 kbit/s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audio: Option<Audio>,
     /// Whose media is recorded; may be changed while recording. Default: everybody's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subscription: Option<Subscription>,
@@ -172,6 +179,21 @@ pub enum VideoStream {
     #[default]
     High,
     Low,
+}
+
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Audio {
+    /// Channels and kbit/s of AAC-LC at 48 kHz: Mono48, Mono128 or Stereo192. Default: Mono48.
+    #[serde(default)]
+    pub profile: AudioProfile,
+}
+
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AudioProfile {
+    #[default]
+    Mono48,
+    Mono128,
+    Stereo192,
 }
 
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]

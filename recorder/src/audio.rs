@@ -8,23 +8,36 @@ use recorder_codec::opus::{CONCEAL_STEP_SAMPLES, OpusDecoder, PACKET_SAMPLES_MAX
 use recorder_codec::{Channels, CodecError};
 use recorder_media::mixer::{self, Mixer};
 use recorder_media::{AudioOp, PlaylistKey, TrackKey, VoiceOp};
+use recording_crds::recording::AudioProfile;
 
-/// Sound of one person (media.md: Mono48).
-const PROFILE: AacProfile = AacProfile { channels: Channels::Mono, bitrate_bps: 48_000 };
+/// Agora Cloud Recording, audioProfile 0 to 2.
+pub(crate) fn profile(profile: AudioProfile) -> AacProfile {
+    let (channels, bitrate_bps) = match profile {
+        AudioProfile::Mono48 => (Channels::Mono, 48_000),
+        AudioProfile::Mono128 => (Channels::Mono, 128_000),
+        AudioProfile::Stereo192 => (Channels::Stereo, 192_000),
+    };
+    AacProfile { channels, bitrate_bps }
+}
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct AudioChains {
+    profile: AacProfile,
     chains: HashMap<PlaylistKey, AudioChain>,
 }
 
 impl AudioChains {
+    pub(crate) fn new(profile: AacProfile) -> Self {
+        Self { profile, chains: HashMap::new() }
+    }
+
     /// # Errors
     /// When a codec cannot be opened or the encoder fails: nothing that a packet could cause.
     pub(crate) fn run(&mut self, playlist: PlaylistKey, op: AudioOp) -> Result<Vec<Bytes>, CodecError> {
         use std::collections::hash_map::Entry;
         let chain = match self.chains.entry(playlist) {
             Entry::Occupied(chain) => chain.into_mut(),
-            Entry::Vacant(place) => place.insert(AudioChain::new()?),
+            Entry::Vacant(place) => place.insert(AudioChain::new(self.profile)?),
         };
         chain.run(op)
     }
@@ -32,6 +45,7 @@ impl AudioChains {
 
 #[derive(Debug)]
 struct AudioChain {
+    channels: Channels,
     voice: Voice,
     encoder: AacEncoder,
     /// Less than one AAC frame, waiting for more.
@@ -40,20 +54,21 @@ struct AudioChain {
 }
 
 impl AudioChain {
-    fn new() -> Result<Self, CodecError> {
-        Ok(Self { voice: Voice::new()?, encoder: AacEncoder::new(PROFILE)?, pending: Vec::new(), mix: None })
+    fn new(profile: AacProfile) -> Result<Self, CodecError> {
+        let channels = profile.channels;
+        Ok(Self { channels, voice: Voice::new(channels)?, encoder: AacEncoder::new(profile)?, pending: Vec::new(), mix: None })
     }
 
     fn run(&mut self, op: AudioOp) -> Result<Vec<Bytes>, CodecError> {
         let finish = op == AudioOp::Finish;
         match op {
-            AudioOp::Voice(track, op) => self.mix.get_or_insert_with(Mix::new).voice(track, op)?,
-            AudioOp::Mix { samples } => self.mix.get_or_insert_with(Mix::new).mix(samples, &mut self.pending),
+            AudioOp::Voice(track, op) => self.mix.get_or_insert_with(|| Mix::new(self.channels)).voice(track, op)?,
+            AudioOp::Mix { samples } => self.mix.get_or_insert_with(|| Mix::new(self.channels)).mix(samples, &mut self.pending),
             own => self.voice.take_in(own, &mut self.pending)?,
         }
         let mut frames = Vec::new();
         if finish && !self.pending.is_empty() {
-            let whole = self.pending.len().next_multiple_of(AacEncoder::FRAME_SAMPLES);
+            let whole = self.pending.len().next_multiple_of(self.frame());
             self.pending.resize(whole, 0.0);
         }
         self.encode(&mut frames)?;
@@ -63,9 +78,14 @@ impl AudioChain {
         Ok(frames.into_iter().map(Bytes::from).collect())
     }
 
+    /// Values in one frame of AAC.
+    fn frame(&self) -> usize {
+        AacEncoder::FRAME_SAMPLES * self.channels.count()
+    }
+
     fn encode(&mut self, frames: &mut Vec<Vec<u8>>) -> Result<(), CodecError> {
-        let whole = self.pending.len() / AacEncoder::FRAME_SAMPLES * AacEncoder::FRAME_SAMPLES;
-        for block in self.pending[..whole].chunks_exact(AacEncoder::FRAME_SAMPLES) {
+        let whole = self.pending.len() / self.frame() * self.frame();
+        for block in self.pending[..whole].chunks_exact(self.frame()) {
             self.encoder.encode(block, frames)?;
         }
         self.pending.drain(..whole);
@@ -76,6 +96,7 @@ impl AudioChain {
 /// The voices of a composite.
 #[derive(Debug)]
 struct Mix {
+    channels: Channels,
     mixer: Mixer,
     /// Each with the place of what it gives next.
     voices: HashMap<TrackKey, (Voice, i64)>,
@@ -85,23 +106,23 @@ struct Mix {
 }
 
 impl Mix {
-    fn new() -> Self {
-        Self { mixer: Mixer::new(mixer::Channels::Mono), voices: HashMap::new(), next: 0, given: Vec::new() }
+    fn new(channels: Channels) -> Self {
+        Self { channels, mixer: Mixer::new(mixed(channels)), voices: HashMap::new(), next: 0, given: Vec::new() }
     }
 
     fn voice(&mut self, track: TrackKey, op: VoiceOp) -> Result<(), CodecError> {
         match op {
-            VoiceOp::Begin { at } => drop(self.voices.insert(track, (Voice::new()?, at))),
+            VoiceOp::Begin { at } => drop(self.voices.insert(track, (Voice::new(self.channels)?, at))),
             VoiceOp::Give(op) => {
                 let Some((voice, place)) = self.voices.get_mut(&track) else { return Ok(()) };
                 let silent = matches!(*op, AudioOp::Silence { .. });
                 self.given.clear();
                 voice.take_in(*op, &mut self.given)?;
                 if !silent {
-                    self.mixer.begin(track, mixer::Channels::Mono, *place);
+                    self.mixer.begin(track, mixed(self.channels), *place);
                     self.mixer.give(track, &self.given);
                 }
-                *place += self.given.len() as i64;
+                *place += (self.given.len() / self.channels.count()) as i64;
             }
             VoiceOp::End => {
                 self.mixer.end(track);
@@ -117,24 +138,32 @@ impl Mix {
     }
 }
 
-/// One microphone.
+fn mixed(channels: Channels) -> mixer::Channels {
+    match channels {
+        Channels::Mono => mixer::Channels::Mono,
+        Channels::Stereo => mixer::Channels::Stereo,
+    }
+}
+
+/// One microphone. Counts are samples of each channel, which lie one beside the other.
 #[derive(Debug)]
 struct Voice {
+    channels: Channels,
     decoder: OpusDecoder,
     compensation: Option<Compensation>,
     decoded: Vec<f32>,
 }
 
 impl Voice {
-    fn new() -> Result<Self, CodecError> {
-        Ok(Self { decoder: OpusDecoder::new(PROFILE.channels)?, compensation: None, decoded: Vec::new() })
+    fn new(channels: Channels) -> Result<Self, CodecError> {
+        Ok(Self { channels, decoder: OpusDecoder::new(channels)?, compensation: None, decoded: Vec::new() })
     }
 
     /// Appends what an operation gives.
     fn take_in(&mut self, op: AudioOp, out: &mut Vec<f32>) -> Result<(), CodecError> {
         self.decoded.clear();
         match op {
-            AudioOp::Reset => self.decoder = OpusDecoder::new(PROFILE.channels)?,
+            AudioOp::Reset => self.decoder = OpusDecoder::new(self.channels)?,
             AudioOp::Compensate { samples, over } => self.compensation = Compensation::new(samples, over),
             AudioOp::Decode { packet, samples } => {
                 if self.decoder.decode(&packet, &mut self.decoded).is_err() {
@@ -148,7 +177,7 @@ impl Voice {
                     self.conceal(samples as usize);
                 }
                 // What is too much lies furthest from the packet it leads up to.
-                let surplus = self.decoded.len().saturating_sub(samples as usize);
+                let surplus = self.decoded.len().saturating_sub(samples as usize * self.channels.count());
                 self.decoded.drain(..surplus);
                 self.exactly(samples);
             }
@@ -173,22 +202,22 @@ impl Voice {
     }
 
     fn exactly(&mut self, samples: u32) {
-        self.decoded.resize(samples as usize, 0.0);
+        self.decoded.resize(samples as usize * self.channels.count(), 0.0);
     }
 
     fn hand_on(&mut self, out: &mut Vec<f32>) {
-        let Self { compensation, decoded, .. } = self;
-        let mut samples = decoded.iter();
+        let Self { compensation, decoded, channels, .. } = self;
+        let mut samples = decoded.chunks_exact(channels.count());
         if let Some(under_way) = compensation {
             for sample in samples.by_ref() {
-                under_way.push(*sample, out);
+                under_way.push(sample, out);
                 if under_way.is_over() {
                     *compensation = None;
                     break;
                 }
             }
         }
-        out.extend(samples);
+        out.extend(samples.flatten());
     }
 }
 
@@ -204,29 +233,34 @@ struct Compensation {
     total: u64,
     taken: u64,
     given: u64,
-    previous: f32,
+    /// Of each channel.
+    previous: [f32; 2],
 }
 
 impl Compensation {
     fn new(samples: i32, over: u32) -> Option<Self> {
         let total = u64::from(over).checked_add_signed(i64::from(samples))?;
-        (over > 0 && total > 0).then_some(Self { over: u64::from(over), total, taken: 0, given: 0, previous: 0.0 })
+        (over > 0 && total > 0).then_some(Self { over: u64::from(over), total, taken: 0, given: 0, previous: [0.0; 2] })
     }
 
     /// Output j stands at input position j * over / total; it is between the sample before and this one.
-    fn push(&mut self, sample: f32, out: &mut Vec<f32>) {
+    fn push(&mut self, sample: &[f32], out: &mut Vec<f32>) {
         if self.taken == 0 {
-            self.previous = sample;
+            self.keep(sample);
         }
         let last = self.taken + 1 == self.over;
         while self.given < self.total && (last || self.given * self.over <= self.taken * self.total) {
             let position = self.given as f64 * self.over as f64 / self.total as f64;
             let fraction = (position - (self.taken as f64 - 1.0)).clamp(0.0, 1.0) as f32;
-            out.push(self.previous + (sample - self.previous) * fraction);
+            out.extend(sample.iter().zip(self.previous).map(|(now, before)| before + (now - before) * fraction));
             self.given += 1;
         }
-        self.previous = sample;
+        self.keep(sample);
         self.taken += 1;
+    }
+
+    fn keep(&mut self, sample: &[f32]) {
+        self.previous.iter_mut().zip(sample).for_each(|(kept, sample)| *kept = *sample);
     }
 
     const fn is_over(&self) -> bool {
@@ -241,7 +275,7 @@ mod tests {
     fn resampled(input: &[f32], samples: i32) -> Vec<f32> {
         let mut compensation = Compensation::new(samples, input.len() as u32).expect("a sensible order");
         let mut out = Vec::new();
-        input.iter().for_each(|sample| compensation.push(*sample, &mut out));
+        input.iter().for_each(|sample| compensation.push(&[*sample], &mut out));
         assert!(compensation.is_over());
         out
     }
@@ -266,7 +300,7 @@ mod tests {
             let mut compensation = Compensation::new(samples as i32, over as u32).expect("a sensible order");
             let mut out = Vec::new();
             for taken in 1..=over {
-                compensation.push(0.0, &mut out);
+                compensation.push(&[0.0], &mut out);
                 let want = if taken == over { total } else { ((taken - 1) * total / over + 1).min(total) };
                 assert_eq!(out.len() as u64, want, "{samples} over 48,000: after {taken}");
             }
@@ -277,7 +311,7 @@ mod tests {
     #[test]
     fn minutes_of_drift_are_absorbed_without_a_click() {
         const TONE: f64 = 440.0;
-        let (mut voice, mut pending) = (Voice::new().expect("a codec"), Vec::new());
+        let (mut voice, mut pending) = (Voice::new(Channels::Mono).expect("a codec"), Vec::new());
         let mut encoder = recorder_codec::opus::OpusEncoder::new(Channels::Mono, 48_000).expect("encoder");
         let (mut fed, mut given, mut last, mut worst) = (0i64, 0i64, [0f32; 2], 0f32);
         for packet in 0..60_000u64 {
@@ -307,7 +341,13 @@ mod tests {
 
     #[test]
     fn every_op_yields_the_samples_it_was_asked_for() {
-        let mut chain = AudioChain::new().expect("codecs");
+        for of in [AudioProfile::Mono48, AudioProfile::Stereo192] {
+            every_op_yields(of);
+        }
+    }
+
+    fn every_op_yields(of: AudioProfile) {
+        let mut chain = AudioChain::new(profile(of)).expect("codecs");
         let garbage = Bytes::from_static(&[0xff, 0xff, 1, 2]);
         let ops = [
             AudioOp::Silence { samples: 1000 },
@@ -323,7 +363,7 @@ mod tests {
             frames += chain.run(op).expect("carried out").len();
         }
         let fed = 1000 + 77 + 960 + 961 + 4096 + 24;
-        assert_eq!(chain.pending.len(), fed % 1024);
+        assert_eq!(chain.pending.len(), fed % 1024 * chain.channels.count());
         frames += chain.run(AudioOp::Finish).expect("flushed").len();
         assert_eq!(frames, fed.div_ceil(1024) + 1, "n blocks give n + 1 frames");
     }

@@ -69,6 +69,7 @@ pub(crate) struct Driver {
     pub(crate) numbers: Numbers,
     pub(crate) identity: Identity,
     pub(crate) spool: Spool,
+    pub(crate) audio: AudioChains,
     pub(crate) transcoders: Transcoders,
     pub(crate) uploader: Uploader,
     pub(crate) orders: mpsc::Sender<ConnectOrder>,
@@ -81,7 +82,6 @@ pub(crate) struct Driver {
 /// What the loop itself remembers.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
-    audio: AudioChains,
     pub(crate) now: Tick,
     /// Until then events wait; None: the next one is taken as it comes.
     take_at: Option<Instant>,
@@ -209,7 +209,7 @@ impl Driver {
 
     fn carry_out(&mut self, output: Output) {
         match output {
-            Output::Audio { playlist, op } => match self.state.audio.run(playlist, op) {
+            Output::Audio { playlist, op } => match self.audio.run(playlist, op) {
                 Ok(frames) => self.session.handle(self.state.now, Input::AudioEncoded { playlist, frames }),
                 Err(error) => self.state.ending = Some(Ending::Failed(format!("the sound cannot be encoded: {error}"))),
             },

@@ -19,6 +19,7 @@ use recording_crds::report::ReportOutcome;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::audio::{self, AudioChains};
 use crate::cli::Cli;
 use crate::connect::{self, Connector, EVENT_QUEUE};
 use crate::credentials::ChannelFiles;
@@ -136,6 +137,7 @@ async fn record(cli: &Cli, job: &Job, publisher: &Publisher) -> Result<Ended, In
         numbers: Numbers::default(),
         identity,
         spool,
+        audio: AudioChains::new(audio::profile(job.spec.audio_profile)),
         transcoders: Transcoders::new(results.clone()),
         uploader,
         orders,

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 /// Field, a value, another one.
 type Row = (&'static str, Value, Value);
 
-fn immutable() -> [Row; 11] {
+fn immutable() -> [Row; 12] {
     let s3 = |bucket: &str| json!({"s3": {"bucket": bucket, "region": "eu-west-1", "endpoint": "https://s3.example.com"}});
     [
         ("channel", json!({"appID": "acme"}), json!({"appID": "other"})),
@@ -17,6 +17,7 @@ fn immutable() -> [Row; 11] {
         ("mode", json!("Composite"), json!("Individual")),
         ("media", json!("Video"), json!("AudioVideo")),
         ("videoStream", json!("Low"), json!("Auto")),
+        ("audio", json!({"profile": "Mono128"}), json!({"profile": "Stereo192"})),
         ("startDeadlineSeconds", json!(60), json!(61)),
         ("output", json!({"hls": {"segmentSeconds": 4}}), json!({"hls": {"segmentSeconds": 5}})),
         ("storage", json!({"s3": {"prefix": "a"}}), json!({"s3": {"prefix": "b"}})),

@@ -1,10 +1,11 @@
 //! What is stored, measured: every frame, its order, lip sync, the transport stream, a real player.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use recording_crds::codes::Code;
 use recording_crds::status::Phase;
+use recording_tests::analyser::block_code::TONE_LEVEL;
 use recording_tests::analyser::playlist::Playlist;
-use recording_tests::analyser::{content, player};
+use recording_tests::analyser::{content, player, probe};
 use recording_tests::harness::workspace;
 use recording_tests::local::Local;
 use recording_tests::stored::{Stored, sound};
@@ -48,6 +49,40 @@ fn the_built_in_room_is_recorded_whole_and_in_sync() -> Result<()> {
         ensure!(track.received_units == track.written_units && track.lost == 0, "{track:?}");
     }
     stored.manifest_is_true()
+}
+
+/// By what FFmpeg says of it, and as loud as it was.
+#[test]
+fn sound_is_written_as_the_profile_says() -> Result<()> {
+    for (mode, profile, channels) in [("Individual", "Mono128", 1), ("Individual", "Stereo192", 2), ("Composite", "Stereo192", 2)] {
+        let media = tempfile::tempdir()?;
+        let manifest = format!(
+            "apiVersion: recording-operator.io/v1alpha1
+kind: Recording
+metadata: {{name: profile}}
+spec:
+  channel: {{name: profile, testPattern: {{participants: 1, width: 320, height: 180, framesPerSecond: 10, durationSeconds: 6}}}}
+  mode: {mode}
+  audio: {{profile: {profile}}}
+  idleTimeoutSeconds: 5
+  storage: {{volume: {{claimName: recordings}}}}
+"
+        );
+        let ended = Local::start(&manifest, &["--output", &media.path().display().to_string()])?.wait(Duration::from_secs(60))?;
+        ensure!(ended.exit_code == 0, "{}\n{}", ended.said, ended.recorder_log());
+        let [path] = &playlists(media.path())?[..] else { bail!("one playlist") };
+        let playlist = sound(path)?;
+        let probed = probe::ffprobe(&playlist)?;
+        let stream = probed.stream("audio").context("sound")?;
+        let described = (stream.codec.as_str(), stream.profile.as_deref(), stream.sample_rate, stream.channels);
+        ensure!(described == ("aac", Some("LC"), 48_000, channels), "{mode} {profile}: {stream:?}");
+        let audio = content::audio(&playlist, &[1])?;
+        ensure!(audio.gaps.is_empty() && audio.overlaps == 0, "{:?}", audio.gaps);
+        let off = 20.0 * (audio.voices[&1].level / TONE_LEVEL).log10();
+        println!("{mode} {profile}: {off:+.2} dB");
+        ensure!(off.abs() <= 0.5, "{mode} {profile}: {off} dB");
+    }
+    Ok(())
 }
 
 fn playlists(folder: &Path) -> Result<Vec<PathBuf>> {
