@@ -8,8 +8,9 @@ use recording_tests::harness::livekit::LiveKit;
 use recording_tests::harness::process::wait_until;
 use recording_tests::layout_oracle::{Layout, rects};
 use recording_tests::load::{Stimulus, Target, publish};
-use recording_tests::local::{Local, livekit_to_folder};
+use recording_tests::local::{Local, livekit_to_folder, recorder_log};
 use recording_tests::stored::sound;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(240);
@@ -26,10 +27,8 @@ const CLOSE: i32 = 12;
 const WHITE_FROM: i32 = 190;
 const BLACK_TO: i32 = 50;
 const LAYOUTS: [(Layout, &str); 3] = [(Layout::Floating, "Floating"), (Layout::BestFit, "BestFit"), (Layout::Vertical, "Vertical")];
-/// Each layout is ordered so often for each number of people: by the last time the newest one's picture is there.
-const ROUNDS: usize = 3;
-/// Of a composite, if nothing is said.
-const SEGMENT_SECONDS: u64 = 6;
+/// Each layout is ordered so often for each number of people: two orders may fall between two pictures of a busy machine.
+const ROUNDS: usize = 2;
 
 /// So many people in this layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,28 +56,39 @@ fn everybody_stands_where_the_tables_say() -> Result<()> {
             recording.wait_for_generation(generation, SOON)
         })
     };
+    let there = |recording: &Local, people: u8| {
+        let counted = || recording.report().ok().filter(|report| report.participants == u32::from(people));
+        wait_until(&format!("{people} people in the room"), SOON, counted)
+    };
     for participant in 1..=PEOPLE {
         let stimulus = Stimulus { participant, width: 320, height: 180, frames_per_second: 10, seconds: 10, kbps: None };
-        publishers.push(publish(&target, &stimulus.media()?, 1, LIMIT.as_secs_f64(), &["-first", &participant.to_string()])?);
-        recording.process.wait_for_line(&format!("\"participantCount\":{participant}"), SOON)?;
-        orders(&mut recording)?;
+        publishers.push(publish(&target, &stimulus.media()?, 1, LIMIT.as_secs_f64(), &["-jump", "-first", &participant.to_string()])?);
+        there(&recording, participant)?;
     }
-    // Nobody comes behind the last one.
-    let recorded = recording.report()?.counters.recorded_seconds;
-    wait_until("a segment with everybody", SOON, || {
-        recording.report().ok().filter(|report| report.counters.recorded_seconds > recorded + SEGMENT_SECONDS)
-    })?;
-    orders(&mut recording)?;
-    recording.process.signal(libc::SIGINT)?;
+    let everybody = Case { people: usize::from(PEOPLE), layout: LAYOUTS[2].0 };
+    let shown = wait_until("a stored segment with everybody", SOON * 2, || everybody.ends(&newest_segment(folder.path())?).ok()?.then_some(()));
+    shown.with_context(|| format!("{:?}\n{}", recording.report(), recorder_log(&recording.state())))?;
+    // Whoever stays is seen all the time, so that nobody's picture has to be waited for.
+    for people in (1..=PEOPLE).rev() {
+        there(&recording, people)?;
+        orders(&mut recording)?;
+        publishers.pop().map(|mut last| last.stop(SOON));
+    }
     let ended = recording.wait(SOON)?;
     ensure!(ended.status()?.phase == Some(Phase::Completed), "{}\n{}", ended.said, ended.recorder_log());
     let playlist = sound(&folder.path().join(ended.status()?.playlist.clone().context("a playlist's name")?))?;
-    let cases = (1..=usize::from(PEOPLE)).flat_map(|people| LAYOUTS.map(|(layout, _)| Case { people, layout }));
+    let cases = (1..=usize::from(PEOPLE)).rev().flat_map(|people| LAYOUTS.map(|(layout, _)| Case { people, layout }));
     all_are_seen(&playlist.files(), &cases.collect::<Vec<_>>())
 }
 
+/// Of the only playlist.
+fn newest_segment(folder: &Path) -> Option<PathBuf> {
+    let names = std::fs::read_dir(folder).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+    names.filter(|path| path.extension().is_some_and(|extension| extension == "ts")).max()
+}
+
 /// One after the other, each in some frame.
-fn all_are_seen(files: &[std::path::PathBuf], cases: &[Case]) -> Result<()> {
+fn all_are_seen(files: &[PathBuf], cases: &[Case]) -> Result<()> {
     let (mut seen, mut nearest) = (0, None::<(usize, i64, String)>);
     decode::pictures(files, |picture| {
         let Some(case) = cases.get(seen) else { return Ok(()) };
@@ -100,6 +110,16 @@ fn all_are_seen(files: &[std::path::PathBuf], cases: &[Case]) -> Result<()> {
 }
 
 impl Case {
+    /// Whether the file's last picture is as it should be.
+    fn ends(&self, file: &Path) -> Result<bool> {
+        let mut right = false;
+        decode::pictures(&[file.to_owned()], |picture| {
+            right = self.differs(&Frame(&picture)).is_none();
+            Ok(())
+        })?;
+        Ok(right)
+    }
+
     /// What is not as it should be, and how many tiles are before that.
     fn differs(&self, frame: &Frame<'_>) -> Option<(usize, String)> {
         let places = rects(self.layout, self.people, CANVAS);

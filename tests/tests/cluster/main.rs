@@ -24,7 +24,7 @@ use recording_tests::analyser::playlist::Playlist;
 use recording_tests::harness::cluster::GATEWAY;
 use recording_tests::harness::livekit::LiveKit;
 use recording_tests::harness::process::wait_until;
-use recording_tests::local::{livekit_to_s3, publisher, secrets};
+use recording_tests::local::{composed, livekit_to_s3, publisher, secrets};
 use serde_json::Value;
 use std::time::Duration;
 use world::{CONNECT_TRIES, CONTROLLER, DRAIN_GAP_MAX_SECONDS, FINISH, FPS, GAP_MAX_SECONDS, IDLE, RELEASE, START, SYSTEM, World};
@@ -123,29 +123,36 @@ fn a_recorder_that_is_killed_or_drained_goes_on_in_the_same_playlist() -> Result
     // The room begins anew with the process that makes it.
     for name in ["killed", "drained"] {
         world.record(name, 14)?;
+        world.ns.apply(&composed(&world.room(&format!("{name}-composed"), 14)?, FPS))?;
     }
     let keyless = world.room("keyless", 6)?.replace("{name: bucket}", "{name: late}");
     world.ns.apply(&keyless)?;
-    at_once(&[&|| killed(world), &|| drained(world), &|| keyless_until_the_secret_comes(world)])
+    at_once(&[
+        &|| killed(world, "killed"),
+        &|| killed(world, "killed-composed"),
+        &|| drained(world, "drained"),
+        &|| drained(world, "drained-composed"),
+        &|| keyless_until_the_secret_comes(world),
+    ])
 }
 
-fn killed(world: &World) -> Result<()> {
-    let before = world.three_segments("killed")?;
-    let pod = world.pod("killed")?.metadata.name.context("a pod's name")?;
+fn killed(world: &World, name: &str) -> Result<()> {
+    let before = world.three_segments(name)?;
+    let pod = world.pod(name)?.metadata.name.context("a pod's name")?;
     world.cluster.kill_container(world.ns.name(), &pod, "recorder")?;
-    wait_until("the kubelet to restart it", START, || world.pod("killed").ok().filter(|pod| restarts(pod) == 1))?;
-    world.wait("killed", "condition=Complete", FINISH)?;
-    goes_on(world, "killed", 1, &before, GAP_MAX_SECONDS)
+    wait_until("the kubelet to restart it", START, || world.pod(name).ok().filter(|pod| restarts(pod) == 1))?;
+    world.wait(name, "condition=Complete", FINISH)?;
+    goes_on(world, name, 1, &before, GAP_MAX_SECONDS)
 }
 
 /// As by `kubectl drain`: the pod is evicted.
-fn drained(world: &World) -> Result<()> {
-    let before = world.three_segments("drained")?;
-    let pod = world.pod("drained")?.metadata.name.context("a pod's name")?;
+fn drained(world: &World, name: &str) -> Result<()> {
+    let before = world.three_segments(name)?;
+    let pod = world.pod(name)?.metadata.name.context("a pod's name")?;
     world.evict(&pod)?;
-    world.wait("drained", "jsonpath={.status.attempt.number}=2", START)?;
-    world.wait("drained", "condition=Complete", FINISH)?;
-    goes_on(world, "drained", 2, &before, DRAIN_GAP_MAX_SECONDS)
+    world.wait(name, "jsonpath={.status.attempt.number}=2", START)?;
+    world.wait(name, "condition=Complete", FINISH)?;
+    goes_on(world, name, 2, &before, DRAIN_GAP_MAX_SECONDS)
 }
 
 /// What was stored before is still promised; after it a hole of known length and cause, then the rest.
