@@ -54,6 +54,9 @@ pub struct RunArgs {
     /// Watch only this namespace; may be given several times. Without it: all namespaces
     #[arg(long = "watch-namespace", value_name = "NAMESPACE")]
     pub watch_namespaces: Vec<String>,
+    /// Recorders fetch the images of layouts from private addresses, too: then whoever may create a Recording may have a look at what answers there
+    #[arg(long)]
+    pub allow_private_images: bool,
     #[command(flatten)]
     pub election: ElectionArgs,
 }

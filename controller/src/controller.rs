@@ -215,7 +215,11 @@ impl Scope {
             listeners: Listeners::new(reports.clone(), wake),
             reports,
             refusals: Refusals::default(),
-            image: Image { name: args.recorder_image.clone(), pull_policy: args.image_pull_policy.clone() },
+            image: Image {
+                name: args.recorder_image.clone(),
+                pull_policy: args.image_pull_policy.clone(),
+                allow_private_images: args.allow_private_images,
+            },
             started: Timestamp::now(),
             events: Recorder::new(client.clone(), Reporter::from(labels::MANAGER)),
             metrics: metrics.clone(),

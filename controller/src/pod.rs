@@ -20,6 +20,8 @@ pub struct Image {
     pub name: String,
     /// Always, IfNotPresent or Never.
     pub pull_policy: String,
+    /// Layouts may name images on private addresses.
+    pub allow_private_images: bool,
 }
 
 /// A pod that should exist.

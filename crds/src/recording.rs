@@ -19,7 +19,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use channel::{Channel, ChannelProfile, LiveKit, TestPattern};
-pub use layout::{Canvas, Fit, Layout, LayoutType, Region};
+pub use layout::{Canvas, Fit, Layout, LayoutType, Region, UserImage};
 pub use output::{Hls, Output};
 pub use pod::{PodOptions, Spool};
 pub use references::{CaBundle, KeyRef, SecretRef};

@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use recorder::compose::Composer;
@@ -12,7 +13,7 @@ use recorder_codec::h264::{H264Config, H264Encoder};
 use recorder_codec::{Colour, I420};
 use recorder_media::canvas::Yuv;
 use recorder_media::layout::{Canvas, Layout};
-use recorder_media::stage::{Change, Composition, LOOK_AHEAD, Stage};
+use recorder_media::stage::{Change, Composition, Images, LOOK_AHEAD, Stage};
 use recorder_media::{Codec, Encoding, MediaTime, ParticipantKey, SourceUnit, TrackKey};
 
 const CANVAS: Canvas = Canvas { width: 1280, height: 720 };
@@ -81,7 +82,7 @@ fn camera(cameras: &Cameras, n: u32, folder: &Path) -> Result<Vec<SourceUnit>, B
 /// Frames made, and CPU seconds that it took.
 fn compose(cameras: &Cameras, sent: Vec<Vec<SourceUnit>>, folder: &Path) -> Result<(u64, f64), Box<dyn Error>> {
     let background = Yuv::from_rgb("#000000").ok_or("a colour")?;
-    let mut stage = Stage::new(Composition { layout: Layout::BestFit, canvas: CANVAS, background, encoding: ENCODING });
+    let mut stage = Stage::new(Composition { layout: Layout::BestFit, canvas: CANVAS, background, images: Images::default(), encoding: ENCODING });
     for (n, units) in (0..).zip(sent) {
         let (participant, uid) = (ParticipantKey(n), n.to_string());
         stage.change(MediaTime(0), Change::Published { participant, uid, screen: false, video: Some(TrackKey(n)) });
@@ -90,7 +91,7 @@ fn compose(cameras: &Cameras, sent: Vec<Vec<SourceUnit>>, folder: &Path) -> Resu
             stage.unit(at, TrackKey(n), unit.key, unit);
         }
     }
-    let mut composer = Composer::new();
+    let mut composer = Composer::new(Arc::default());
     let (mut file, mut count) = (Vec::new(), 0);
     let began = cpu_seconds()?;
     for frame in stage.frames(MediaTime(i64::from(cameras.seconds) * MediaTime::PER_SECOND + LOOK_AHEAD - 1)) {

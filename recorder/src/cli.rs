@@ -24,6 +24,9 @@ pub(crate) struct Cli {
     /// Where the final report is written.
     #[arg(long, value_name = "PATH", default_value = paths::TERMINATION_LOG)]
     pub(crate) termination_log: PathBuf,
+    /// Images of a layout may lie on private addresses: the cluster's own, too. Link-local ones are never asked.
+    #[arg(long)]
+    pub(crate) allow_private_images: bool,
     #[arg(long, value_enum, default_value_t = LogFormat::Json)]
     pub(crate) log: LogFormat,
 }

@@ -1,13 +1,20 @@
 //! The pictures of a composite: every camera decoded, turned upright, scaled into its tile, painted on one canvas, the canvas encoded as H.264.
 //! What did not change is not done again: a camera without a new picture is not scaled, a tile without one not painted.
 
+mod images;
+
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use recorder_codec::h264::{H264Config, H264Encoder, Latency, Preset, Rate};
 
 use recorder_codec::{CodecError, Colour, Crop, I420, Picture, Rotation, Scaler};
 use recorder_media::canvas::{Canvas, Content, Fill, Pictures, Planes, Scene};
+use recorder_media::stage::Visual;
 use recorder_media::{ComposedPicture, Encoding, MediaTime, SourceUnit, TrackKey};
+
+pub use images::Album;
+use images::Images;
 
 use crate::transcode::{Decoding, TranscodeError, access_unit};
 
@@ -18,10 +25,10 @@ const KEPT_90K: i64 = 60 * MediaTime::PER_SECOND;
 pub type Composed = (Option<ComposedPicture>, Vec<TrackKey>);
 
 /// One thread's work; frames in order of time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Composer {
-    cameras: Cameras,
-    canvas: Option<Canvas<TrackKey>>,
+    shown: Shown,
+    canvas: Option<Canvas<Visual>>,
     encoder: Option<(Format, H264Encoder)>,
     owes_key: bool,
 }
@@ -33,8 +40,10 @@ struct Format {
 }
 
 impl Composer {
-    pub fn new() -> Self {
-        Self::default()
+    /// Shows the images that are in `album` at the time, and those that come later.
+    pub fn new(album: Arc<Album>) -> Self {
+        let shown = Shown { cameras: Cameras::default(), images: Images::new(album) };
+        Self { shown, canvas: None, encoder: None, owes_key: false }
     }
 
     /// Decodes `units`, in their order, paints what changed by them or by a new `scene`, and encodes the whole, if there is an `encoding`: as an
@@ -46,14 +55,14 @@ impl Composer {
     pub fn frame(
         &mut self,
         at: MediaTime,
-        scene: Option<Scene<TrackKey>>,
+        scene: Option<Scene<Visual>>,
         units: Vec<(TrackKey, SourceUnit)>,
         encoding: Option<Encoding>,
         force_key: bool,
     ) -> Result<Composed, CodecError> {
-        let (changed, undecodable) = self.cameras.take(units, at);
+        let (changed, undecodable) = self.shown.take(units, at);
         if let Some(scene) = scene {
-            self.cameras.retain(&scene, at);
+            self.shown.prepare(&scene, at);
             match &mut self.canvas {
                 Some(canvas) => canvas.set_scene(scene),
                 None => self.canvas = Some(Canvas::new(scene)),
@@ -61,7 +70,7 @@ impl Composer {
         }
         self.owes_key |= force_key;
         let Some(canvas) = &mut self.canvas else { return Ok((None, undecodable)) };
-        canvas.paint(&changed, &mut self.cameras);
+        canvas.paint(&changed, &mut self.shown);
         let Some(encoding) = encoding else { return Ok((None, undecodable)) };
         let Planes { width, height, y, u, v } = canvas.planes();
         let size = (width, height);
@@ -96,6 +105,50 @@ fn config(Format { size: (width, height), encoding }: Format) -> H264Config {
         baseline: false,
         threads: 1,
     }
+}
+
+/// Everything that a tile may show.
+#[derive(Debug)]
+struct Shown {
+    cameras: Cameras,
+    images: Images,
+}
+
+impl Shown {
+    /// What changed, and which cameras could not be decoded.
+    fn take(&mut self, units: Vec<(TrackKey, SourceUnit)>, at: MediaTime) -> (Vec<Visual>, Vec<TrackKey>) {
+        let (changed, undecodable) = self.cameras.take(units, at);
+        let images = self.images.news().into_iter().map(Visual::Image);
+        (changed.into_iter().map(Visual::Camera).chain(images).collect(), undecodable)
+    }
+
+    /// For what is to be painted from now on.
+    fn prepare(&mut self, scene: &Scene<Visual>, at: MediaTime) {
+        self.cameras.retain(scene, at);
+        self.images.set_ground(scene.background);
+        self.images.forget_sizes();
+    }
+}
+
+impl Pictures<Visual> for Shown {
+    fn size(&self, source: Visual) -> Option<(u32, u32)> {
+        match source {
+            Visual::Camera(track) => self.cameras.0.get(&track)?.picture.as_ref().map(|picture| (picture.width, picture.height)),
+            Visual::Image(key) => self.images.size(key),
+        }
+    }
+
+    fn scaled(&mut self, source: Visual, fill: Fill) -> Option<Planes<'_>> {
+        match source {
+            Visual::Camera(track) => self.cameras.0.get_mut(&track)?.scaled(fill),
+            Visual::Image(key) => self.images.scaled(key, fill),
+        }
+    }
+}
+
+fn planes(picture: &Picture) -> Planes<'_> {
+    let Picture { width, height, y, u, v, .. } = picture;
+    Planes { width: *width, height: *height, y, u, v }
 }
 
 #[derive(Debug, Default)]
@@ -136,8 +189,8 @@ impl Cameras {
     }
 
     /// Who is not shown any more needs no decoder; who is switched off may come back.
-    fn retain(&mut self, scene: &Scene<TrackKey>, at: MediaTime) {
-        let shown = |track: &TrackKey| scene.tiles.iter().any(|tile| tile.content == Content::Source(*track));
+    fn retain(&mut self, scene: &Scene<Visual>, at: MediaTime) {
+        let shown = |track: &TrackKey| scene.tiles.iter().any(|tile| tile.content == Content::Source(Visual::Camera(*track)));
         self.0.retain(|track, camera| shown(track) || at.0 - camera.used.0 <= KEPT_90K);
     }
 }
@@ -166,23 +219,16 @@ impl Camera {
         self.scaled = Some(fill);
         Ok(())
     }
-}
 
-impl Pictures<TrackKey> for Cameras {
-    fn size(&self, source: TrackKey) -> Option<(u32, u32)> {
-        self.0.get(&source)?.picture.as_ref().map(|picture| (picture.width, picture.height))
-    }
-
-    fn scaled(&mut self, source: TrackKey, fill: Fill) -> Option<Planes<'_>> {
-        let camera = self.0.get_mut(&source)?;
-        if let Err(error) = camera.scale(fill) {
+    fn scaled(&mut self, fill: Fill) -> Option<Planes<'_>> {
+        if let Err(error) = self.scale(fill) {
             tracing::warn!(%error, "a picture cannot be scaled");
             return None;
         }
-        let Picture { width, height, y, u, v, .. } = &camera.pixels;
-        Some(Planes { width: *width, height: *height, y, u, v })
+        Some(planes(&self.pixels))
     }
 }
+
 
 #[cfg(test)]
 mod tests;

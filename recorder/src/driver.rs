@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use crate::audio::AudioChains;
 use crate::connect::{ConnectOrder, EndReason, Event, Stamped};
 use crate::credentials::ChannelFiles;
+use crate::images::Images;
 use crate::manifest::{self, Identity};
 use crate::metrics::Metrics;
 use crate::replay::Numbers;
@@ -71,6 +72,7 @@ pub(crate) struct Driver {
     pub(crate) spool: Spool,
     pub(crate) audio: AudioChains,
     pub(crate) transcoders: Transcoders,
+    pub(crate) images: Images,
     pub(crate) uploader: Uploader,
     pub(crate) orders: mpsc::Sender<ConnectOrder>,
     pub(crate) secret: Option<ChannelFiles>,
@@ -346,6 +348,7 @@ impl Driver {
 
     fn job(&mut self, job: &Job) {
         tracing::info!(generation = job.generation, desired_state = ?job.desired_state, "a job is in force");
+        self.images.want(job::images(job));
         for order in job::orders(job) {
             self.handle(Instant::now(), Input::Order(order));
         }
@@ -386,7 +389,8 @@ impl Driver {
         }
         self.metrics.session(&session, self.session.manifest(), self.spool.used());
         let encrypted = !self.state.encrypted.is_empty();
-        self.publisher.update(|report| report::fill(report, &session, encrypted));
+        let image = self.images.failure();
+        self.publisher.update(|report| report::fill(report, &session, encrypted, image));
     }
 }
 

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use recorder_media::canvas::Yuv;
 use recorder_media::layout::{Canvas, Fit, Layout, Rect, Region};
-use recorder_media::stage::Composition;
+use recorder_media::stage::{Composition, Images, UserImage};
 use recorder_media::{Encoding, Mode, Order, Selection, Subscription};
 use recording_crds::job::{Job, JobState, StopReason};
 use recording_crds::recording::{self, LayoutType};
 use tokio::sync::mpsc;
+
+use crate::images::{self, Wanted};
 
 /// How late an order may be noticed.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
@@ -111,7 +113,12 @@ fn composition(job: &Job) -> Option<Composition> {
     if job.spec.mode != recording::Mode::Composite {
         return None;
     }
-    let recording::Layout { kind, canvas, max_resolution_uid, regions } = job.spec.layout.clone().unwrap_or_default();
+    let recording::Layout { kind, canvas, max_resolution_uid, regions, user_images } = job.spec.layout.clone().unwrap_or_default();
+    let images = Images {
+        background: canvas.background_image_url.as_deref().map(images::key),
+        default_user: canvas.default_user_image_url.as_deref().map(images::key),
+        users: user_images.into_iter().map(|user| UserImage { image: images::key(&user.url), uid: user.uid, fit: fit(user.fit) }).collect(),
+    };
     // What the schema has let through.
     let pixels = |n: i32| n.unsigned_abs();
     let layout = match kind {
@@ -124,6 +131,7 @@ fn composition(job: &Job) -> Option<Composition> {
         layout,
         canvas: Canvas { width: pixels(canvas.width), height: pixels(canvas.height) },
         background: Yuv::from_rgb(&canvas.background_color).unwrap_or(BLACK),
+        images,
         encoding: Encoding { frames_per_second: pixels(canvas.frames_per_second), kbps: pixels(canvas.video_kbps) },
     })
 }
@@ -131,12 +139,27 @@ fn composition(job: &Job) -> Option<Composition> {
 fn region(region: recording::Region) -> Region {
     let recording::Region { uid, left, top, width, height, opacity_percent, fit, z_order } = region;
     let [x, y, width, height] = [left, top, width, height].map(i32::unsigned_abs);
-    let fit = match fit {
+    let opacity_percent = u8::try_from(opacity_percent).unwrap_or(100);
+    Region { uid, rect: Rect { x, y, width, height }, fit: self::fit(fit), opacity_percent, z_order }
+}
+
+const fn fit(fit: recording::Fit) -> Fit {
+    match fit {
         recording::Fit::Crop => Fit::Crop,
         recording::Fit::Fit => Fit::Fit,
-    };
-    let opacity_percent = u8::try_from(opacity_percent).unwrap_or(100);
-    Region { uid, rect: Rect { x, y, width, height }, fit, opacity_percent, z_order }
+    }
+}
+
+/// The images that a job's layout names.
+pub(crate) fn images(job: &Job) -> Vec<Wanted> {
+    if job.spec.mode != recording::Mode::Composite {
+        return Vec::new();
+    }
+    let recording::Layout { canvas, user_images, .. } = job.spec.layout.clone().unwrap_or_default();
+    let of = |field: &'static str| move |url: String| Wanted { url, field };
+    let ground = canvas.background_image_url.map(of("canvas.backgroundImageURL"));
+    let everybody = canvas.default_user_image_url.map(of("canvas.defaultUserImageURL"));
+    ground.into_iter().chain(everybody).chain(user_images.into_iter().map(|user| of("userImages")(user.url))).collect()
 }
 
 /// The job's lists as the session takes them.

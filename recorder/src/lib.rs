@@ -11,6 +11,7 @@ mod driver;
 #[doc(hidden)]
 pub mod fuzzing;
 mod http;
+mod images;
 mod job;
 mod manifest;
 mod metrics;

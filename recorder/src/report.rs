@@ -64,8 +64,8 @@ impl Publisher {
     }
 }
 
-/// Copies what a session says of itself; times that are known stay.
-pub(crate) fn fill(report: &mut Report, session: &recorder_media::Report, encrypted: bool) {
+/// Copies what a session says of itself; times that are known stay. `image`: why one cannot be shown.
+pub(crate) fn fill(report: &mut Report, session: &recorder_media::Report, encrypted: bool, image: Option<String>) {
     report.state = match session.state {
         State::Connecting => ReportState::Connecting,
         State::Waiting => ReportState::Waiting,
@@ -109,6 +109,7 @@ pub(crate) fn fill(report: &mut Report, session: &recorder_media::Report, encryp
         .into_iter()
         .chain(session.degraded.iter().map(|degradation| outcome::degradation(*degradation)))
         .map(|(code, message)| Degraded { code, message: message.to_owned() })
+        .chain(image.map(|message| Degraded { code: Code::LayoutImageUnavailable, message }))
         .collect();
 }
 

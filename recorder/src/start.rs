@@ -21,10 +21,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::audio::{self, AudioChains};
 use crate::cli::Cli;
+use crate::compose::Album;
 use crate::connect::{self, Connector, EVENT_QUEUE};
 use crate::credentials::ChannelFiles;
 use crate::driver::{Driver, Ending, Progress, Sources};
 use crate::http::{self, Shown};
+use crate::images::Images;
 use crate::job::{self, JobFile};
 use crate::manifest::{self, Identity};
 use crate::metrics::Metrics;
@@ -130,6 +132,9 @@ async fn record(cli: &Cli, job: &Job, publisher: &Publisher) -> Result<Ended, In
     let journal = spool.journal(intake.as_ref()).map_err(|error| internal("open the journal", &error))?;
     let uploader = Uploader::start(primary, backup, ledger, results.clone());
     let (orders, events, cancel) = join(connector);
+    let album = Arc::new(Album::default());
+    let mut images = Images::new(album.clone(), cli.allow_private_images);
+    images.want(job::images(job));
     let driver = Driver {
         session,
         timeline,
@@ -138,7 +143,8 @@ async fn record(cli: &Cli, job: &Job, publisher: &Publisher) -> Result<Ended, In
         identity,
         spool,
         audio: AudioChains::new(audio::profile(job.spec.audio_profile)),
-        transcoders: Transcoders::new(results.clone()),
+        transcoders: Transcoders::new(results.clone(), album),
+        images,
         uploader,
         orders,
         secret: ChannelFiles::of(job),

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
@@ -11,12 +12,13 @@ use recorder_codec::h264::{EncodedFrame, H264Config, H264Encoder};
 use recorder_codec::video::{VideoCodec, VideoDecoder};
 use recorder_codec::{CodecError, Colour, Picture, Rotation};
 use recorder_media::canvas::Scene;
+use recorder_media::stage::Visual;
 use recorder_media::{
     Codec, Encoding, Input, MAX_UNANSWERED_PICTURES, MediaTime, OpId, PlaylistKey, SourceUnit, TrackKey, Transcoded, VideoOp,
 };
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::compose::Composer;
+use crate::compose::{Album, Composer};
 
 /// Stands before every access unit (ISO/IEC 13818-1 section 2.14.1): primary_pic_type 7, any slice type.
 const ACCESS_UNIT_DELIMITER: [u8; 6] = [0, 0, 0, 1, 9, 0xf0];
@@ -38,13 +40,14 @@ pub(crate) enum TranscodeError {
 #[derive(Debug)]
 pub(crate) struct Transcoders {
     threads: HashMap<PlaylistKey, SyncSender<(OpId, VideoOp)>>,
+    album: Arc<Album>,
     results: UnboundedSender<Input>,
 }
 
 impl Transcoders {
-    /// `results`: where answers go.
-    pub(crate) fn new(results: UnboundedSender<Input>) -> Self {
-        Self { threads: HashMap::new(), results }
+    /// `results`: where answers go; `album`: the images of composites.
+    pub(crate) fn new(results: UnboundedSender<Input>, album: Arc<Album>) -> Self {
+        Self { threads: HashMap::new(), album, results }
     }
 
     /// Hands an operation to its playlist's thread; never waits.
@@ -68,21 +71,19 @@ impl Transcoders {
 
     fn spawn(&self, playlist: PlaylistKey) -> std::io::Result<SyncSender<(OpId, VideoOp)>> {
         let (sender, work) = sync_channel(MAX_UNANSWERED_PICTURES);
-        let results = self.results.clone();
-        thread::Builder::new().name(format!("transcode-{}", playlist.0)).spawn(move || answer_all(playlist, &work, &results))?;
+        let (results, chain) = (self.results.clone(), Chain::new(self.album.clone()));
+        thread::Builder::new().name(format!("transcode-{}", playlist.0)).spawn(move || answer_all(playlist, chain, &work, &results))?;
         Ok(sender)
     }
 }
 
 /// Until the sender is gone and the queue is empty.
-fn answer_all(playlist: PlaylistKey, work: &Receiver<(OpId, VideoOp)>, results: &UnboundedSender<Input>) {
-    let mut chain = Chain::default();
+fn answer_all(playlist: PlaylistKey, mut chain: Chain, work: &Receiver<(OpId, VideoOp)>, results: &UnboundedSender<Input>) {
     for (op, work) in work {
         let unwound = catch_unwind(AssertUnwindSafe(|| chain.run(work)));
         let result = unwound.unwrap_or_else(|_| {
             // Every operation is answered, or the recording would wait for it; what the chain was in the middle of is unknown.
-            let lost = std::mem::take(&mut chain);
-            chain = Chain { owes_key: true, scene: lost.scene, ..Chain::default() };
+            chain = Chain { owes_key: true, scene: chain.scene.take(), ..Chain::new(chain.album.clone()) };
             Transcoded::Undecodable
         });
         if results.send(Input::VideoEncoded { playlist, op, result }).is_err() {
@@ -120,7 +121,7 @@ impl Decoding {
 }
 
 /// Decoder and encoder of one playlist.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Chain {
     decoding: Decoding,
     encoder: Option<Encoder>,
@@ -128,7 +129,8 @@ struct Chain {
     owes_key: bool,
     composer: Option<Composer>,
     /// Of the composite: the newest one.
-    scene: Option<Scene<TrackKey>>,
+    scene: Option<Scene<Visual>>,
+    album: Arc<Album>,
 }
 
 #[derive(Debug)]
@@ -139,6 +141,10 @@ struct Encoder {
 }
 
 impl Chain {
+    fn new(album: Arc<Album>) -> Self {
+        Self { decoding: Decoding::default(), encoder: None, owes_key: false, composer: None, scene: None, album }
+    }
+
     fn run(&mut self, work: VideoOp) -> Transcoded {
         let (codec, data, key, rotation, at, force_key) = match work {
             VideoOp::Transcode { codec, data, key, rotation, at, force_key } => (codec, data, key, rotation, at, force_key),
@@ -165,7 +171,7 @@ impl Chain {
         &mut self,
         at: MediaTime,
         units: Vec<(TrackKey, SourceUnit)>,
-        scene: Option<Scene<TrackKey>>,
+        scene: Option<Scene<Visual>>,
         encoding: Option<Encoding>,
         force_key: bool,
     ) -> Transcoded {
@@ -174,7 +180,7 @@ impl Chain {
             self.scene.clone_from(&scene);
         }
         let scene = scene.or_else(|| self.scene.clone().filter(|_| fresh));
-        let composer = self.composer.get_or_insert_default();
+        let composer = self.composer.get_or_insert_with(|| Composer::new(self.album.clone()));
         let composed = composer.frame(at, scene, units, encoding, force_key || fresh);
         let (picture, undecodable) = composed.unwrap_or_else(|error| {
             tracing::warn!(%error, "a frame cannot be encoded");

@@ -46,15 +46,13 @@ fn everybody_stands_where_the_tables_say() -> Result<()> {
         let composite = format!("mode: Composite\n  layout: {{type: {layout}, {canvas}}}\n");
         livekit_to_folder(&livekit, "layouts", 5).replace("mode: Individual\n", &composite)
     };
-    let mut recording = Local::start(&manifest(LAYOUTS[2].1), &["--output", &folder.path().display().to_string(), "--follow"])?;
+    let mut recording = Local::start(&manifest(LAYOUTS[1].1), &["--output", &folder.path().display().to_string(), "--follow"])?;
     let target = Target::LiveKit { server: &livekit, room: "layouts" };
     let (mut publishers, mut generation) = (Vec::new(), 1);
-    let mut orders = |recording: &mut Local| {
-        LAYOUTS.iter().cycle().take(ROUNDS * LAYOUTS.len()).try_for_each(|(_, name)| {
-            generation += 1;
-            recording.save(&manifest(name))?;
-            recording.wait_for_generation(generation, SOON)
-        })
+    let mut order = |recording: &mut Local, name: &str| {
+        generation += 1;
+        recording.save(&manifest(name))?;
+        recording.wait_for_generation(generation, SOON)
     };
     let there = |recording: &Local, people: u8| {
         let counted = || recording.report().ok().filter(|report| report.participants == u32::from(people));
@@ -65,15 +63,20 @@ fn everybody_stands_where_the_tables_say() -> Result<()> {
         publishers.push(publish(&target, &stimulus.media()?, 1, LIMIT.as_secs_f64(), &["-jump", "-first", &participant.to_string()])?);
         there(&recording, participant)?;
     }
-    let everybody = Case { people: usize::from(PEOPLE), layout: LAYOUTS[2].0 };
-    let shown = wait_until("a stored segment with everybody", SOON * 2, || everybody.ends(&newest_segment(folder.path())?).ok()?.then_some(()));
-    shown.with_context(|| format!("{:?}\n{}", recording.report(), recorder_log(&recording.state())))?;
-    // Whoever stays is seen all the time, so that nobody's picture has to be waited for.
-    for people in (1..=PEOPLE).rev() {
-        there(&recording, people)?;
-        orders(&mut recording)?;
-        publishers.pop().map(|mut last| last.stop(SOON));
+    // The last one has no place in Vertical and has to be asked for a picture after it.
+    for (layout, name) in LAYOUTS {
+        order(&mut recording, name)?;
+        let case = Case { people: usize::from(PEOPLE), layout };
+        let shown = wait_until("a stored segment with everybody", SOON * 2, || case.ends(&newest_segment(folder.path())?).ok()?.then_some(()));
+        shown.with_context(|| format!("{case:?} {:?}\n{}", recording.report(), recorder_log(&recording.state())))?;
     }
+    // Whoever stays is seen all the time, so that nobody's picture has to be waited for.
+    for people in (1..PEOPLE).rev() {
+        publishers.pop().map(|mut last| last.stop(SOON));
+        there(&recording, people)?;
+        LAYOUTS.iter().cycle().take(ROUNDS * LAYOUTS.len()).try_for_each(|(_, name)| order(&mut recording, name))?;
+    }
+    publishers.pop().map(|mut last| last.stop(SOON));
     let ended = recording.wait(SOON)?;
     ensure!(ended.status()?.phase == Some(Phase::Completed), "{}\n{}", ended.said, ended.recorder_log());
     let playlist = sound(&folder.path().join(ended.status()?.playlist.clone().context("a playlist's name")?))?;

@@ -131,6 +131,8 @@ pub(super) fn start(recorder: &Path, state: &StateFolder, listen: std::net::Sock
         .arg(state.termination())
         .arg("--listen")
         .arg(listen.to_string())
+        // The network is that of whoever wrote the manifest.
+        .arg("--allow-private-images")
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)

@@ -25,6 +25,7 @@ pub(super) fn container(v: &ValidatedRecording, image: &Image) -> Container {
         image_pull_policy: Some(image.pull_policy.clone()),
         // One image holds both binaries; its entry point is the controller.
         command: Some(vec!["recorder".into()]),
+        args: image.allow_private_images.then(|| vec!["--allow-private-images".into()]),
         ports: Some(vec![ContainerPort {
             name: Some(paths::PORT_NAME.into()),
             container_port: paths::PORT.into(),

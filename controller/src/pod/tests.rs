@@ -4,7 +4,16 @@ use serde_json::{Value, json};
 use std::path::Path;
 
 fn image() -> Image {
-    Image { name: "example.com/recording-operator:1".into(), pull_policy: "IfNotPresent".into() }
+    Image { name: "example.com/recording-operator:1".into(), pull_policy: "IfNotPresent".into(), allow_private_images: false }
+}
+
+#[test]
+fn private_images_are_allowed_by_an_argument() {
+    let args = |allow_private_images| {
+        let image = Image { allow_private_images, ..image() };
+        build(&validated(&recording(json!({}))), &NewPod::first(1, JobKind::Record), &image).spec.expect("a spec").containers[0].args.clone()
+    };
+    assert_eq!((args(false), args(true)), (None, Some(vec!["--allow-private-images".to_owned()])));
 }
 
 fn built(changes: Value) -> Pod {

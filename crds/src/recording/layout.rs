@@ -34,6 +34,25 @@ pub struct Layout {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 17), extend("x-kubernetes-list-type" = "atomic"))]
     pub regions: Option<Vec<Region>>,
+    /// Images of people, shown while their camera shows nothing; before `canvas.defaultUserImageURL`. At most 50. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["uid"]))]
+    pub user_images: Vec<UserImage>,
+}
+
+/// Of one person.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct UserImage {
+    /// Whose: an identity, or a numeric uid written as a string.
+    #[schemars(length(min = 1, max = 255))]
+    pub uid: String,
+    /// http(s) address of a PNG or JPEG of at most 6 MiB.
+    #[schemars(length(max = 2048), regex(pattern = r"^https?://[^\s/?#@]+([/?#]\S*)?$"))]
+    pub url: String,
+    /// Crop: fills the place, from the image's centre. Fit: the whole image, with bars. Default: Crop.
+    #[serde(default)]
+    pub fit: Fit,
 }
 
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,6 +89,14 @@ pub struct Canvas {
     #[serde(default = "defaults::background_color")]
     #[schemars(length(min = 7, max = 7), regex(pattern = r"^#[0-9A-Fa-f]{6}$"))]
     pub background_color: String,
+    /// Fills the canvas behind people: http(s) address of a PNG or JPEG of at most 6 MiB. Default: backgroundColor alone.
+    #[serde(rename = "backgroundImageURL", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048), regex(pattern = r"^https?://[^\s/?#@]+([/?#]\S*)?$"))]
+    pub background_image_url: Option<String>,
+    /// In the place of whoever shows no picture and has no image of their own: http(s) address of a PNG or JPEG of at most 6 MiB. Default: the background.
+    #[serde(rename = "defaultUserImageURL", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048), regex(pattern = r"^https?://[^\s/?#@]+([/?#]\S*)?$"))]
+    pub default_user_image_url: Option<String>,
 }
 
 impl Default for Canvas {
@@ -80,6 +107,8 @@ impl Default for Canvas {
             frames_per_second: defaults::frames_per_second(),
             video_kbps: defaults::video_kbps(),
             background_color: defaults::background_color(),
+            background_image_url: None,
+            default_user_image_url: None,
         }
     }
 }

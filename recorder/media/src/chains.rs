@@ -3,6 +3,7 @@
 use crate::MediaTime;
 use crate::TrackKey;
 use crate::canvas::Scene;
+use crate::stage::Visual;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -102,7 +103,7 @@ pub enum VideoOp {
     Compose {
         units: Vec<(TrackKey, SourceUnit)>,
         /// None: as before.
-        scene: Option<Scene<TrackKey>>,
+        scene: Option<Scene<Visual>>,
         /// None: what follows needs the units decoded, but the frame itself is in the recording already.
         encoding: Option<Encoding>,
         /// Its place in time; strictly increasing within a playlist.

@@ -69,6 +69,10 @@ impl Composite {
         self.stage.change(at, Change::Compose(composition));
     }
 
+    pub(crate) fn newly_shown(&self, before: &Composition, after: &Composition) -> Vec<TrackKey> {
+        self.stage.newly_shown(before, after)
+    }
+
     /// An earlier process had these on its stage, in this order.
     pub(crate) fn expect(&mut self, at: MediaTime, order: Vec<(String, bool)>) {
         self.stage.change(at, Change::Expect(order));

@@ -111,6 +111,11 @@ impl Lane {
         Self { composite: Some(Composite::new(composition)), ..Self::new(None, base) }
     }
 
+    /// Of whom nothing that has come so far is of use when one composition follows another.
+    pub(crate) fn newly_shown(&self, before: &Composition, after: &Composition) -> Vec<TrackKey> {
+        self.composite.as_ref().map_or_else(Vec::new, |composite| composite.newly_shown(before, after))
+    }
+
     pub(crate) fn start(&mut self, beginning: Beginning) {
         let mut stream = Stream::new(beginning);
         stream.camera(MediaTime(0), self.wanted.is_some());

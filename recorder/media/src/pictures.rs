@@ -1,6 +1,7 @@
 //! A playlist's pictures on their way to the segmenter, in order of time: some are ready, some the driver transcodes meanwhile.
 
 use crate::canvas::Scene;
+use crate::stage::Visual;
 use crate::decode_times::Order;
 use crate::{Codec, ComposedPicture, Encoding, GapReason, MediaTime, OpId, SourceUnit, TrackKey, Transcoded, UnitMark, VideoOp};
 use bytes::Bytes;
@@ -101,7 +102,7 @@ pub(crate) struct Source {
 #[derive(Debug, Default)]
 pub(crate) struct Composing {
     pub units: Vec<(TrackKey, SourceUnit)>,
-    pub scene: Option<Scene<TrackKey>>,
+    pub scene: Option<Scene<Visual>>,
     /// None: it is in the recording already.
     pub encoding: Option<Encoding>,
     pub force_key: bool,

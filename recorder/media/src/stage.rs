@@ -4,11 +4,13 @@
 
 mod economy;
 mod feed;
+mod images;
 
 use crate::canvas::{Content, Scene, Tile, Yuv};
 use crate::layout::{Canvas, Entry, Layout, places};
 use crate::{Encoding, MediaTime, ParticipantKey, TrackKey};
 pub use economy::Economy;
+pub use images::{ImageKey, Images, UserImage, Visual};
 use economy::{Sizes, is_shown};
 use feed::Feed;
 use serde::{Deserialize, Serialize};
@@ -27,6 +29,7 @@ pub struct Composition {
     pub layout: Layout,
     pub canvas: Canvas,
     pub background: Yuv,
+    pub images: Images,
     pub encoding: Encoding,
 }
 
@@ -39,7 +42,7 @@ pub struct Frame<U> {
     /// To make it again takes what came from here on: the oldest key frame of those on the stage.
     pub needs_from: MediaTime,
     /// None: as the frame before.
-    pub scene: Option<Scene<TrackKey>>,
+    pub scene: Option<Scene<Visual>>,
     /// To be decoded before it is painted: of each track in decoding order; the last is shown.
     pub units: Vec<(TrackKey, U)>,
 }
@@ -92,7 +95,7 @@ pub struct Stage<U> {
     due: Option<MediaTime>,
     /// No frame before this.
     from: MediaTime,
-    last: Option<Scene<TrackKey>>,
+    last: Option<Scene<Visual>>,
     needs_key: BTreeSet<TrackKey>,
     economy: Economy,
     sizes: Sizes,
@@ -119,6 +122,14 @@ impl<U> Stage<U> {
     /// In force from the first frame on that is not before `at`.
     pub fn change(&mut self, at: MediaTime, change: Change) {
         self.changes.push_back((at, change));
+    }
+
+    /// Cameras without a place, nothing of which is decoded, that have one with another composition: a key frame that is asked for now has come when that
+    /// is in force.
+    pub fn newly_shown(&self, before: &Composition, after: &Composition) -> Vec<TrackKey> {
+        let places = self.places(before).into_iter().zip(self.places(after));
+        let shown = self.roster.iter().zip(places).filter(|(figure, (before, after))| before.is_none() && after.is_some() && !figure.off);
+        shown.filter_map(|(figure, _)| figure.track).collect()
     }
 
     fn settle(&mut self, until: MediaTime) {
@@ -297,7 +308,7 @@ impl<U> Stage<U> {
     }
 
     fn frame(&mut self, at: MediaTime) -> Frame<U> {
-        let places = self.places();
+        let places = self.places(&self.composition);
         self.wish_sizes(at, &places);
         let keys_only = self.keys_only(&places);
         let mut units = Vec::new();
@@ -319,33 +330,33 @@ impl<U> Stage<U> {
                 self.needs_key.insert(track);
             }
         }
+        let Composition { canvas, background, encoding, ref images, .. } = self.composition;
         let tiles = self.roster.iter().zip(places).zip(keys_only).filter_map(|((figure, place), keys_only)| {
-            let source = figure.track.filter(|_| is_shown(figure, keys_only, at));
-            Some(Tile { place: place?, content: source.map_or(Content::Empty, Content::Source) })
+            let (place, camera) = (place?, figure.track.filter(|_| is_shown(figure, keys_only, at)));
+            let tile = |track| Tile { place, content: Content::Source(Visual::Camera(track)) };
+            Some(camera.map_or_else(|| images.in_place_of(figure, place), tile))
         });
-        let (size, background) = (self.composition.canvas, self.composition.background);
-        let scene = Scene { size, background, tiles: tiles.collect() };
+        let scene = Scene { size: canvas, background, tiles: images.ground(canvas).into_iter().chain(tiles).collect() };
         let needs_from = self.needs_from(at, &scene);
         let changed = self.last.as_ref() != Some(&scene);
         if changed {
             self.last = Some(scene.clone());
         }
-        let Composition { canvas, encoding, .. } = self.composition;
         Frame { at, canvas, encoding, needs_from, scene: changed.then_some(scene), units }
     }
 
     /// Of those that are seen: who has been switched off for long is not decoded from where it was.
-    fn needs_from(&self, at: MediaTime, scene: &Scene<TrackKey>) -> MediaTime {
+    fn needs_from(&self, at: MediaTime, scene: &Scene<Visual>) -> MediaTime {
         let seen = scene.tiles.iter().filter_map(|tile| match tile.content {
-            Content::Source(track) => self.feeds.get(&track)?.key_at,
-            Content::Empty => None,
+            Content::Source(Visual::Camera(track)) => self.feeds.get(&track)?.key_at,
+            Content::Source(Visual::Image(_)) | Content::Empty => None,
         });
         seen.fold(at, MediaTime::min)
     }
 
-    fn places(&self) -> Vec<Option<crate::layout::Place>> {
+    fn places(&self, composition: &Composition) -> Vec<Option<crate::layout::Place>> {
         let roster: Vec<Entry<'_>> = self.roster.iter().map(|figure| Entry { uid: &figure.uid, screen: figure.screen }).collect();
-        places(&roster, &self.composition.layout, self.composition.canvas)
+        places(&roster, &composition.layout, composition.canvas)
     }
 }
 

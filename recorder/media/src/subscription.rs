@@ -30,8 +30,12 @@ impl Session {
         if self.ending.is_some() || *known == composition {
             return;
         }
-        *known = composition.clone();
-        self.lanes.values_mut().for_each(|lane| lane.events.push_back((at, LaneEvent::Compose(composition.clone()))));
+        let before = std::mem::replace(known, composition.clone());
+        for lane in self.lanes.values_mut() {
+            let shown = lane.newly_shown(&before, &composition);
+            self.tracks.iter_mut().filter(|(key, _)| shown.contains(key)).for_each(|(_, track)| track.need_new_key());
+            lane.events.push_back((at, LaneEvent::Compose(composition.clone())));
+        }
     }
 
     /// New lists: they replace the old ones.

@@ -327,6 +327,11 @@ impl Track {
         self.wish.needed |= !waiting;
     }
 
+    /// Only a key frame that is still to come is of use.
+    pub(crate) fn need_new_key(&mut self) {
+        self.wish.needed = true;
+    }
+
     /// A packet is missing that nobody resends any more, and no key frame has come since: pictures would be lost until one comes.
     fn breaks_off(&self, now: Tick) -> bool {
         let Some(then) = now.0.checked_sub(RESENT_US).map(Tick) else { return false };

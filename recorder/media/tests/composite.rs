@@ -65,12 +65,11 @@ fn who_comes_is_muted_and_goes_is_seen_so() {
     world.stop_sending(21);
     world.run_ms(4_000);
     stop(&mut world);
-    use Content::{Empty, Source as Shown};
-    let (ann, bob) = (TrackKey(10), TrackKey(20));
+    let (ann, bob) = (shows(10), shows(20));
     let seen = scenes(&world, &[1.0, 4.8, 5.3, 13.0, 14.0, 16.5, 19.8, 20.3]);
-    let one = vec![Shown(ann)];
-    let both = vec![Shown(ann), Shown(bob)];
-    let muted = vec![Empty, Shown(bob)];
+    let one = vec![ann];
+    let both = vec![ann, bob];
+    let muted = vec![Content::Empty, bob];
     assert_eq!(seen, [one.clone(), one.clone(), both.clone(), both.clone(), muted, both.clone(), both, one]);
     let read = read(&world.room.data(0));
     check_frames(&read, 1);
@@ -139,7 +138,7 @@ fn after_a_death_everybody_stands_where_they_stood() {
         }
         world.run_ms(9_000);
         let shown = newest(&world);
-        assert_eq!(shown, [110, 120, 130, 140].map(|n| Content::Source(TrackKey(n))), "with a journal: {has_journal}");
+        assert_eq!(shown, [110, 120, 130, 140].map(shows), "with a journal: {has_journal}");
         // Once: who leaves and comes back later is the last.
         world.room.input(Input::Left { participant: ann });
         world.stop_sending(110);
@@ -148,12 +147,12 @@ fn after_a_death_everybody_stands_where_they_stood() {
         join(&mut world, 1, "ann", 2);
         world.run_ms(9_000);
         stop(&mut world);
-        assert_eq!(newest(&world), [120, 130, 140, 210].map(|n| Content::Source(TrackKey(n))), "with a journal: {has_journal}");
+        assert_eq!(newest(&world), [120, 130, 140, 210].map(shows), "with a journal: {has_journal}");
     }
 }
 
 /// The last scene.
-fn newest(world: &World) -> Vec<Content<TrackKey>> {
+fn newest(world: &World) -> Vec<Content<recorder_media::stage::Visual>> {
     let last = world.room.transcoder.frames.iter().filter_map(|frame| frame.scene.as_ref()).next_back().expect("a scene");
     last.tiles.iter().map(|tile| tile.content).collect()
 }
@@ -184,6 +183,23 @@ fn another_layout_is_in_force_at_the_next_frame_and_another_canvas_in_the_next_s
     let read = read(&world.room.data(0));
     check_frames(&read, 1);
     check_sound(&read, 1);
+}
+
+/// A camera without a place is not decoded. When it gets one, its key frame should not be asked for only when that comes out of the delay line.
+#[test]
+fn whoever_gets_a_place_is_asked_for_a_key_frame_when_the_order_comes() {
+    let mut world = world();
+    join(&mut world, 1, "ann", 0);
+    join(&mut world, 2, "bob", 0);
+    let rect = layout::Rect { x: 0, y: 0, width: 640, height: 360 };
+    let region = layout::Region { uid: Some("ann".into()), rect, fit: layout::Fit::Crop, opacity_percent: 100, z_order: 0 };
+    world.room.input(Input::Order(Order::Compose(composition(Layout::Custom(vec![region])))));
+    world.publishers.get_mut(&20).expect("bob's camera").key_every = u32::MAX;
+    world.run_ms(8_000);
+    world.room.input(Input::Order(Order::Compose(composition(Layout::BestFit))));
+    world.run_ms(5_000);
+    assert_eq!(scenes(&world, &[7.8, 8.5]), [vec![shows(10)], vec![shows(10), shows(20)]]);
+    stop(&mut world);
 }
 
 #[test]
@@ -265,9 +281,8 @@ fn of_two_cameras_of_one_person_the_newest_that_is_on_is_shown() {
     world.stop_sending(15);
     world.run_ms(4_000);
     stop(&mut world);
-    use Content::Source as Shown;
     let seen = scenes(&world, &[3.5, 6.0, 17.5, 20.5, 24.0, 28.0]);
-    assert_eq!(seen.iter().map(|scene| scene[..].to_vec()).collect::<Vec<_>>(), [10, 15, 15, 10, 15, 10].map(|n| vec![Shown(TrackKey(n))]));
+    assert_eq!(seen.iter().map(|scene| scene[..].to_vec()).collect::<Vec<_>>(), [10, 15, 15, 10, 15, 10].map(|n| vec![shows(n)]));
     assert_eq!(world.room.session.manifest().gaps, []);
 }
 
@@ -306,9 +321,8 @@ fn a_camera_that_is_withdrawn_holds_though_another_is_there() {
     world.add(Publisher { next: world.room.now.after(20_000), force_key: true, ..second });
     world.run_ms(4_000);
     stop(&mut world);
-    use Content::{Empty, Source as Shown};
     let seen = scenes(&world, &[5.0, 8.5, 10.5, 14.0]);
-    assert_eq!(seen, [vec![Shown(TrackKey(10))], vec![Shown(TrackKey(10))], vec![Empty], vec![Shown(TrackKey(15))]]);
+    assert_eq!(seen, [shows(10), shows(10), Content::Empty, shows(15)].map(|tile| vec![tile]));
 }
 
 /// A camera that another one replaced sends nothing, and is withdrawn long after.
@@ -325,7 +339,7 @@ fn a_camera_that_another_replaced_owes_nothing() {
     world.room.input(Input::Unpublished { track: TrackKey(10) });
     world.run_ms(4_000);
     stop(&mut world);
-    assert_eq!(scenes(&world, &[23.0]), [vec![Content::Source(TrackKey(15))]]);
+    assert_eq!(scenes(&world, &[23.0]), [vec![shows(15)]]);
     assert_eq!(world.room.session.manifest().gaps, []);
 }
 
@@ -442,7 +456,7 @@ fn a_connection_that_was_away_is_one_hole() {
     check_segments(&world);
     let gaps = &world.room.session.manifest().gaps;
     assert!(gaps.iter().any(|gap| gap.reason == GapReason::Disconnected), "{gaps:?}");
-    assert_eq!(scenes(&world, &[40.0])[0], [Content::Source(TrackKey(10))]);
+    assert_eq!(scenes(&world, &[40.0])[0], [shows(10)]);
 }
 
 /// A camera that was switched off long ago is no reason to keep everything since.

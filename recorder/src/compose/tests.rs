@@ -1,7 +1,7 @@
 use recorder_codec::video::{VideoCodec, VideoDecoder};
 use recorder_media::canvas::Yuv;
 use recorder_media::layout::{self, Layout};
-use recorder_media::stage::{Change, Composition, Stage};
+use recorder_media::stage::{Change, Composition, ImageKey, Images as Named, Stage};
 use recorder_media::{Codec, ParticipantKey};
 
 use super::*;
@@ -56,7 +56,7 @@ struct Room {
 
 fn composition(width: u32, height: u32, layout: Layout) -> Composition {
     let background = Yuv::from_rgb("#0000FF").expect("blue");
-    Composition { layout, canvas: layout::Canvas { width, height }, background, encoding: ENCODING }
+    Composition { layout, canvas: layout::Canvas { width, height }, background, images: Named::default(), encoding: ENCODING }
 }
 
 fn key(n: u32) -> TrackKey {
@@ -71,7 +71,7 @@ impl Room {
             stage.change(MediaTime(0), Change::Published { participant, uid, screen: false, video: Some(key(n)) });
         }
         let decoder = VideoDecoder::new(VideoCodec::H264).expect("a decoder");
-        Self { stage, composer: Composer::new(), decoder, shown: Vec::new(), undecodable: Vec::new() }
+        Self { stage, composer: Composer::new(Arc::default()), decoder, shown: Vec::new(), undecodable: Vec::new() }
     }
 
     fn send(&mut self, ms: i64, n: u32, unit: SourceUnit) {
@@ -187,7 +187,7 @@ fn another_canvas_begins_with_a_key_frame_and_another_layout_with_none() {
 
 #[test]
 fn a_key_frame_is_made_where_it_is_ordered() {
-    let mut composer = Composer::new();
+    let mut composer = Composer::new(Arc::default());
     assert_eq!(composer.frame(MediaTime(0), None, vec![], Some(ENCODING), true), Ok((None, vec![])), "there is no canvas yet");
     let scene =
         Scene { size: layout::Canvas { width: 64, height: 64 }, background: Yuv::from_rgb("#000000").expect("black"), tiles: vec![] };
@@ -198,4 +198,33 @@ fn a_key_frame_is_made_where_it_is_ordered() {
         keys.push(picture.expect("a picture").key);
     }
     assert_eq!(keys, [true, false, false, true, false, false]);
+}
+
+/// Beneath everybody and in place of a camera; what can be seen through shows the background's colour; one that comes late is painted then.
+#[test]
+fn images_are_painted_when_they_come() {
+    let album = Arc::new(Album::default());
+    let (wall, face) = (ImageKey(1), ImageKey(2));
+    album.put(wall, still(320, 180, 200, None));
+    let images = Named { background: Some(wall), default_user: Some(face), users: Vec::new() };
+    let mut room = Room::new(Composition { images, ..composition(640, 360, Layout::BestFit) }, 2);
+    room.composer = Composer::new(album.clone());
+    room.send(0, 0, Sender::new(320, 360).plain(100));
+    room.run(300);
+    // The second half: nobody's picture, so what is beneath.
+    assert!(near(room.luma(160, 180), 100) && near(room.luma(480, 180), 200), "{} {}", room.luma(160, 180), room.luma(480, 180));
+    // Half of white on blue (luma 41).
+    album.put(face, still(64, 64, 235, Some(128)));
+    room.run(500);
+    assert!(near(room.luma(480, 180), 138), "{}", room.luma(480, 180));
+    album.remove(face);
+    room.run(700);
+    assert!(near(room.luma(480, 180), 200), "{}", room.luma(480, 180));
+}
+
+fn still(width: u32, height: u32, luma: u8, alpha: Option<u8>) -> recorder_codec::Still {
+    let pixels = (width * height) as usize;
+    let (y, u, v) = (vec![luma; pixels], vec![128; pixels / 4], vec![128; pixels / 4]);
+    let picture = Picture { width, height, y, u, v, ..Picture::default() };
+    recorder_codec::Still { picture, alpha: alpha.map(|alpha| vec![alpha; pixels]) }
 }

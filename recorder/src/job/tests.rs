@@ -46,6 +46,13 @@ fn desired_state_becomes_orders() {
     job.desired_state = JobState::Cancelled;
     assert_eq!(orders(&job)[1], Order::Cancel);
     job.desired_state = JobState::Recording;
+    let layout = job.spec.layout.as_mut().expect("a layout");
+    layout.canvas.background_image_url = Some("https://cdn.example.com/wall.png".into());
+    layout.user_images =
+        vec![recording::UserImage { uid: "bob".into(), url: "https://cdn.example.com/bob.jpg".into(), fit: recording::Fit::Fit }];
+    let fields: Vec<_> = super::images(&job).into_iter().map(|image| (image.field, image.url)).collect();
+    let expected = [("canvas.backgroundImageURL", "https://cdn.example.com/wall.png"), ("userImages", "https://cdn.example.com/bob.jpg")];
+    assert_eq!(fields, expected.map(|(field, url)| (field, url.to_owned())));
     let people = |names: &[&str]| names.iter().map(ToString::to_string).collect();
     let lists = Subscription { audio: Selection::Only(people(&["4242", "alice"])), video: Selection::Except(people(&["robot"])) };
     let region = Region {
@@ -59,6 +66,11 @@ fn desired_state_becomes_orders() {
         layout: Layout::Custom(vec![region]),
         canvas: Canvas { width: 640, height: 360 },
         background: Yuv::from_rgb("#102030").expect("a colour"),
+        images: Images {
+            background: Some(images::key("https://cdn.example.com/wall.png")),
+            default_user: None,
+            users: vec![UserImage { uid: "bob".into(), image: images::key("https://cdn.example.com/bob.jpg"), fit: Fit::Fit }],
+        },
         encoding: Encoding { frames_per_second: 15, kbps: 500 },
     };
     assert_eq!(orders(&job), [limits.clone(), Order::Subscription(lists), Order::Compose(picture)]);

@@ -73,7 +73,7 @@ fn decoded(units: &[Bytes]) -> Vec<Picture> {
 #[test]
 fn each_picture_comes_out_once_in_order_upright_and_with_the_key_frames_that_were_ordered() {
     let (sender, mut results) = unbounded_channel();
-    let mut transcoders = Transcoders::new(sender);
+    let mut transcoders = Transcoders::new(sender, Arc::default());
     let playlist = PlaylistKey(7001);
     let mut units = Vec::new();
     for (n, frame) in source(20).iter().enumerate() {
@@ -98,7 +98,7 @@ fn each_picture_comes_out_once_in_order_upright_and_with_the_key_frames_that_wer
 #[test]
 fn a_turn_to_another_shape_begins_a_new_sequence() {
     let (sender, mut results) = unbounded_channel();
-    let mut transcoders = Transcoders::new(sender);
+    let mut transcoders = Transcoders::new(sender, Arc::default());
     let seen: Vec<(bool, (u32, u32))> = source(6)
         .iter()
         .enumerate()
@@ -117,7 +117,7 @@ fn a_turn_to_another_shape_begins_a_new_sequence() {
 #[test]
 fn after_damage_nothing_comes_until_a_key_frame_and_a_key_frame_that_is_owed_is_made_then() {
     let (sender, mut results) = unbounded_channel();
-    let mut transcoders = Transcoders::new(sender);
+    let mut transcoders = Transcoders::new(sender, Arc::default());
     let frames = source(4);
     let garbage = EncodedFrame { data: vec![0, 0, 0, 1, 0x65, 1, 2, 3], ..frames[0].clone() };
     let order = [&frames[0], &frames[1], &garbage, &frames[2], &frames[0], &frames[1]];
@@ -141,7 +141,7 @@ fn after_damage_nothing_comes_until_a_key_frame_and_a_key_frame_that_is_owed_is_
 #[test]
 fn what_was_handed_over_is_answered_and_then_the_thread_ends() {
     let (sender, mut results) = unbounded_channel();
-    let mut transcoders = Transcoders::new(sender);
+    let mut transcoders = Transcoders::new(sender, Arc::default());
     let frames = source(i64::try_from(MAX_UNANSWERED_PICTURES).expect("a few"));
     for round in 0..25 {
         let playlist = PlaylistKey(8000 + round);
@@ -166,7 +166,7 @@ fn what_was_handed_over_is_answered_and_then_the_thread_ends() {
 #[test]
 fn a_queue_that_is_full_is_answered_too() {
     let (sender, mut results) = unbounded_channel();
-    let mut transcoders = Transcoders::new(sender);
+    let mut transcoders = Transcoders::new(sender, Arc::default());
     let frames = source(1);
     let many = 4 * MAX_UNANSWERED_PICTURES as u64;
     for n in 0..many {

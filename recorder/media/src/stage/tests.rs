@@ -1,5 +1,5 @@
 use super::*;
-use crate::layout::Rect;
+use crate::layout::{Empty, Fit, Rect};
 use proptest::prelude::*;
 
 const ANN: ParticipantKey = ParticipantKey(1);
@@ -13,6 +13,7 @@ fn composition(frames_per_second: u32) -> Composition {
         layout: Layout::BestFit,
         canvas: Canvas { width: 640, height: 360 },
         background,
+        images: Images::default(),
         encoding: Encoding { frames_per_second, kbps: 500 },
     }
 }
@@ -34,11 +35,11 @@ fn shown(frame: &Frame<i64>) -> Vec<i64> {
 }
 
 /// The last scene of these frames.
-fn scene(frames: &[Frame<i64>]) -> Scene<TrackKey> {
+fn scene(frames: &[Frame<i64>]) -> Scene<Visual> {
     frames.iter().rev().find_map(|frame| frame.scene.clone()).expect("a scene")
 }
 
-fn contents(frames: &[Frame<i64>]) -> Vec<Content<TrackKey>> {
+fn contents(frames: &[Frame<i64>]) -> Vec<Content<Visual>> {
     scene(frames).tiles.iter().map(|tile| tile.content).collect()
 }
 
@@ -116,7 +117,7 @@ fn frames_begin_with_the_first_tick_behind_the_first_key_frame_or_with_sound() {
 fn what_is_switched_off_holds_for_three_and_a_half_seconds_and_comes_back_with_its_next_picture() {
     let mut stage = ann(10);
     let before = stage.frames(ms(1_000));
-    assert_eq!(contents(&before), [Content::Source(CAMERA)]);
+    assert_eq!(contents(&before), [Content::Source(Visual::Camera(CAMERA))]);
     stage.off(ms(1_000), CAMERA);
     assert!(stage.frames(ms(4_500)).iter().all(|frame| frame.scene.is_none()), "held");
     let held = stage.frames(ms(4_700));
@@ -125,7 +126,7 @@ fn what_is_switched_off_holds_for_three_and_a_half_seconds_and_comes_back_with_i
     assert!(stage.frames(ms(5_200)).iter().all(|frame| frame.scene.is_none()), "its last picture is an old one");
     stage.unit(ms(5_200), CAMERA, true, 99);
     let back = stage.frames(ms(5_400));
-    assert_eq!((contents(&back), back.iter().flat_map(shown).collect::<Vec<_>>()), (vec![Content::Source(CAMERA)], vec![99]));
+    assert_eq!((contents(&back), back.iter().flat_map(shown).collect::<Vec<_>>()), (vec![Content::Source(Visual::Camera(CAMERA))], vec![99]));
 }
 
 #[test]
@@ -143,7 +144,7 @@ fn who_leaves_is_followed_up_and_a_share_is_an_entry_of_its_own() {
     stage.published(ANN, "ann".into(), true, Some(OTHER));
     stage.unit(ms(0), OTHER, true, 50);
     let frames = stage.frames(ms(300));
-    assert_eq!(contents(&frames), [Content::Source(CAMERA), Content::Empty, Content::Source(OTHER)]);
+    assert_eq!(contents(&frames), [Content::Source(Visual::Camera(CAMERA)), Content::Empty, Content::Source(Visual::Camera(OTHER))]);
     assert_eq!(scene(&frames).tiles[2].place.fit, crate::layout::Fit::Fit);
     stage.unpublished(ms(300), OTHER);
     assert_eq!(stage.feeds.keys().collect::<Vec<_>>(), [&CAMERA]);
@@ -254,4 +255,37 @@ fn who_is_missed_least_is_shown_by_key_frames_alone() {
     assert_eq!(second(&mut stage, false)[1], [], "what follows cannot be decoded");
     assert_eq!(stage.take_needs_key(), [TrackKey(3), TrackKey(4)]);
     assert_eq!(second(&mut stage, true)[1], [45, 46, 47, 48, 49]);
+}
+
+#[test]
+fn whoever_has_no_picture_has_an_image_and_a_camera_goes_before_it() {
+    let mut stage = ann(10);
+    stage.published(BOB, "bob".into(), false, None);
+    stage.published(ParticipantKey(3), "cem".into(), false, None);
+    stage.published(ANN, "ann".into(), true, Some(OTHER));
+    let user = |uid: &str, image, fit| UserImage { uid: uid.into(), image: ImageKey(image), fit };
+    let users = vec![user("bob", 7, Fit::Fit), user("ann", 8, Fit::Crop)];
+    stage.composition.images = Images { background: None, default_user: Some(ImageKey(9)), users };
+    let frames = stage.frames(ms(1_000));
+    let image = |key| Content::Source(Visual::Image(ImageKey(key)));
+    // The share sends nothing yet: it has no image.
+    assert_eq!(contents(&frames), [Content::Source(Visual::Camera(CAMERA)), image(7), image(9), Content::Empty]);
+    assert_eq!(scene(&frames).tiles.iter().map(|tile| tile.place.fit).collect::<Vec<_>>(), [Fit::Crop, Fit::Fit, Fit::Crop, Fit::Fit]);
+    stage.off(ms(1_000), CAMERA);
+    assert_eq!(contents(&stage.frames(ms(6_000)))[0], image(8), "3.5 s after the camera was switched off");
+}
+
+#[test]
+fn a_background_image_lies_beneath_and_is_seen_where_nobody_is() {
+    for layout in [Layout::BestFit, Layout::Vertical { large: None }] {
+        let mut stage = ann(10);
+        stage.published(BOB, "bob".into(), false, None);
+        stage.composition.layout = layout;
+        stage.composition.images.background = Some(ImageKey(1));
+        let tiles = scene(&stage.frames(ms(1_000))).tiles;
+        assert_eq!(tiles[0].content, Content::Source(Visual::Image(ImageKey(1))));
+        assert_eq!(tiles[0].place.rect, Rect { x: 0, y: 0, width: 640, height: 360 });
+        assert!(tiles[1..].iter().all(|tile| tile.place.z_order > tiles[0].place.z_order));
+        assert_eq!((tiles[2].content, tiles[2].place.empty), (Content::Empty, Empty::Transparent));
+    }
 }

@@ -4,7 +4,7 @@ use super::reader::{Read, read};
 use super::*;
 use canvas::Content;
 use recorder_media::layout::{Canvas, Layout};
-use recorder_media::stage::Composition;
+use recorder_media::stage::{Composition, Images, Visual};
 
 pub const PLAYLIST: &str = "rec_room.m3u8";
 /// Ticks of 90 kHz between two frames.
@@ -16,8 +16,14 @@ pub fn composition(layout: Layout) -> Composition {
         layout,
         canvas: Canvas { width: 1280, height: 720 },
         background: canvas::Yuv { y: 16, u: 128, v: 128 },
+        images: Images::default(),
         encoding: Encoding { frames_per_second: 30, kbps: 1000 },
     }
+}
+
+/// A tile with this camera in it.
+pub fn shows(track: u32) -> Content<Visual> {
+    Content::Source(Visual::Camera(TrackKey(track)))
 }
 
 pub fn composite() -> Config {
@@ -103,7 +109,7 @@ pub fn heard_off(world: &World, track: u32, base: (u32, u32)) -> Vec<f64> {
 }
 
 /// The last scene at or before each of these moments, seconds behind the first frame.
-pub fn scenes(world: &World, seconds: &[f64]) -> Vec<Vec<Content<TrackKey>>> {
+pub fn scenes(world: &World, seconds: &[f64]) -> Vec<Vec<Content<Visual>>> {
     let frames = &world.room.transcoder.frames;
     let first = frames[0].at.0;
     let scene = |second: &f64| {

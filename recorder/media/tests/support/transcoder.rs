@@ -34,7 +34,7 @@ struct Camera {
 pub struct Composed {
     pub at: MediaTime,
     pub decoded: Vec<(TrackKey, u32)>,
-    pub scene: Option<canvas::Scene<TrackKey>>,
+    pub scene: Option<canvas::Scene<stage::Visual>>,
     pub key: bool,
     pub encoding: Option<Encoding>,
 }
@@ -122,7 +122,7 @@ impl Chain {
         &mut self,
         at: MediaTime,
         units: Vec<(TrackKey, SourceUnit)>,
-        scene: Option<canvas::Scene<TrackKey>>,
+        scene: Option<canvas::Scene<stage::Visual>>,
         encoding: Option<Encoding>,
         force_key: bool,
         damaged: bool,
