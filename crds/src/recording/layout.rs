@@ -16,7 +16,9 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new("!has(self.regions) || self.regions.all(r, r.left + r.width <= self.canvas.width && r.top + r.height <= self.canvas.height)")
         .message("spec.layout.regions must lie on the canvas: left + width and top + height may not exceed its width and height"),
     validation = Rule::new("!has(self.regions) || self.regions.all(r, !has(r.uid) || self.regions.exists_one(other, has(other.uid) && other.uid == r.uid))")
-        .message("spec.layout.regions may name a uid once: remove the other region")
+        .message("spec.layout.regions may name a uid once: remove the other region"),
+    validation = Rule::new("!has(self.userImages) || self.userImages.all(i, self.userImages.exists_one(other, other.uid == i.uid))")
+        .message("spec.layout.userImages may name a uid once: remove the other image")
 )]
 pub struct Layout {
     /// Floating: the first fills the canvas, the others in small on it. BestFit: all of one size. Vertical: one large, the others in columns beside.
@@ -36,7 +38,7 @@ pub struct Layout {
     pub regions: Option<Vec<Region>>,
     /// Images of people, shown while their camera shows nothing; before `canvas.defaultUserImageURL`. At most 50. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 50), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["uid"]))]
+    #[schemars(length(max = 50), extend("x-kubernetes-list-type" = "atomic"))]
     pub user_images: Vec<UserImage>,
 }
 
