@@ -82,7 +82,8 @@ fn camera(cameras: &Cameras, n: u32, folder: &Path) -> Result<Vec<SourceUnit>, B
 /// Frames made, and CPU seconds that it took.
 fn compose(cameras: &Cameras, sent: Vec<Vec<SourceUnit>>, folder: &Path) -> Result<(u64, f64), Box<dyn Error>> {
     let background = Yuv::from_rgb("#000000").ok_or("a colour")?;
-    let mut stage = Stage::new(Composition { layout: Layout::BestFit, canvas: CANVAS, background, images: Images::default(), encoding: ENCODING });
+    let mut stage =
+        Stage::new(Composition { layout: Layout::BestFit, canvas: CANVAS, background, images: Images::default(), encoding: ENCODING });
     for (n, units) in (0..).zip(sent) {
         let (participant, uid) = (ParticipantKey(n), n.to_string());
         stage.change(MediaTime(0), Change::Published { participant, uid, screen: false, video: Some(TrackKey(n)) });

@@ -229,6 +229,5 @@ impl Camera {
     }
 }
 
-
 #[cfg(test)]
 mod tests;

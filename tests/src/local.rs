@@ -89,14 +89,21 @@ impl Local {
     }
 
     fn ask_recorder(&self, path: &str) -> Result<String> {
-        let home = self.home.path().display().to_string();
-        let of_ours = |arguments: &Vec<String>| arguments.iter().any(|a| a.starts_with(&home)) && arguments.iter().any(|a| a == "--listen");
-        let processes =
-            std::fs::read_dir("/proc")?.flatten().filter_map(|entry| std::fs::read_to_string(entry.path().join("cmdline")).ok());
-        let recorder =
-            processes.map(|line| line.split('\0').map(str::to_owned).collect::<Vec<_>>()).find(of_ours).context("no recorder runs")?;
-        let address = recorder.iter().skip_while(|a| *a != "--listen").nth(1).context("--listen has a value")?;
+        let (_, arguments) = self.recorder()?;
+        let address = arguments.iter().skip_while(|a| *a != "--listen").nth(1).context("--listen has a value")?;
         ask(address, path)
+    }
+
+    /// The process that records, and its arguments.
+    pub fn recorder(&self) -> Result<(u32, Vec<String>)> {
+        let home = self.home.path().display().to_string();
+        let of_ours = |arguments: &[String]| arguments.iter().any(|a| a.starts_with(&home)) && arguments.iter().any(|a| a == "--listen");
+        let process = |entry: std::fs::DirEntry| {
+            let line = std::fs::read_to_string(entry.path().join("cmdline")).ok()?;
+            let arguments: Vec<String> = line.split('\0').map(str::to_owned).collect();
+            Some((entry.file_name().to_str()?.parse().ok()?, arguments)).filter(|(_, arguments)| of_ours(arguments))
+        };
+        std::fs::read_dir("/proc")?.flatten().find_map(process).context("no recorder runs")
     }
 
     /// Folders of the recorder's state, one a recording: job, spool, log.

@@ -6,6 +6,7 @@ use recording_tests::analyser::block_code::{Rect, TONE_LEVEL};
 use recording_tests::analyser::content::{AudioReport, VideoReport};
 use recording_tests::analyser::playlist::Playlist;
 use recording_tests::analyser::{content, player};
+use recording_tests::bench::usage::Usage;
 use recording_tests::harness::livekit::LiveKit;
 use recording_tests::harness::process::wait_until;
 use recording_tests::harness::workspace;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(120);
 const SOON: Duration = Duration::from_secs(30);
+const RSS_MAX: u64 = 250 << 20;
 /// A picture is shown with the tick that is nearest to it: half a frame of 30 a second off, and what the pattern itself is (media.md: 10 ms).
 const EXACT_OFFSET_MS: f64 = 33.4 + 10.0;
 /// What libwebrtc's reports may add to that (media.md section 2).
@@ -167,6 +169,27 @@ fn a_livekit_room_is_composed_while_people_come_and_go() -> Result<()> {
     ensure!(report.is_good(), "{report:?}");
     let stored = Stored::open(media.path())?;
     stored.manifest_is_true()
+}
+
+/// Four cameras of 720p30, as benchmarks send them; how long it goes on changes nothing (recorder-media's tests of hours).
+#[test]
+fn four_large_cameras_take_less_than_250_mib() -> Result<()> {
+    let livekit = LiveKit::start()?;
+    let folder = tempfile::tempdir()?;
+    let manifest = livekit_to_folder(&livekit, "large", 5).replace("mode: Individual", "mode: Composite");
+    let mut recording = Local::start(&manifest, &["--output", &folder.path().display().to_string(), "--follow"])?;
+    let target = Target::LiveKit { server: &livekit, room: "large" };
+    let mut publisher = publish(&target, &Stimulus::CAMERA_720P30.media()?, 4, LIMIT.as_secs_f64(), &[])?;
+    recording.process.wait_for_line("\"participantCount\":4", SOON)?;
+    let (recorder, _) = recording.recorder()?;
+    let recorded = || recording.report().ok().filter(|report| report.counters.recorded_seconds >= 15);
+    let report = wait_until("15 s of media", LIMIT, recorded)?;
+    let usage = Usage::of(recorder)?;
+    println!("peak RSS {} MiB, of it anonymous {} MiB", usage.peak_rss >> 20, usage.rss_anon >> 20);
+    ensure!(report.degraded.is_empty() && report.gaps.count == 0, "{report:?}");
+    ensure!(usage.peak_rss <= RSS_MAX, "{} MiB", usage.peak_rss >> 20);
+    publisher.stop(SOON);
+    completed(&recording.wait(LIMIT)?)
 }
 
 /// A third of 1280x720, to the next even pixel: BestFit of nine people.

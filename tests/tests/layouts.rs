@@ -67,16 +67,17 @@ fn everybody_stands_where_the_tables_say() -> Result<()> {
     for (layout, name) in LAYOUTS {
         order(&mut recording, name)?;
         let case = Case { people: usize::from(PEOPLE), layout };
-        let shown = wait_until("a stored segment with everybody", SOON * 2, || case.ends(&newest_segment(folder.path())?).ok()?.then_some(()));
+        let shown =
+            wait_until("a stored segment with everybody", SOON * 2, || case.ends(&newest_segment(folder.path())?).ok()?.then_some(()));
         shown.with_context(|| format!("{case:?} {:?}\n{}", recording.report(), recorder_log(&recording.state())))?;
     }
     // Whoever stays is seen all the time, so that nobody's picture has to be waited for.
     for people in (1..PEOPLE).rev() {
-        publishers.pop().map(|mut last| last.stop(SOON));
+        publishers.pop().into_iter().for_each(|mut last| _ = last.stop(SOON));
         there(&recording, people)?;
         LAYOUTS.iter().cycle().take(ROUNDS * LAYOUTS.len()).try_for_each(|(_, name)| order(&mut recording, name))?;
     }
-    publishers.pop().map(|mut last| last.stop(SOON));
+    publishers.pop().into_iter().for_each(|mut last| _ = last.stop(SOON));
     let ended = recording.wait(SOON)?;
     ensure!(ended.status()?.phase == Some(Phase::Completed), "{}\n{}", ended.said, ended.recorder_log());
     let playlist = sound(&folder.path().join(ended.status()?.playlist.clone().context("a playlist's name")?))?;

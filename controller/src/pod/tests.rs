@@ -11,7 +11,9 @@ fn image() -> Image {
 fn private_images_are_allowed_by_an_argument() {
     let args = |allow_private_images| {
         let image = Image { allow_private_images, ..image() };
-        build(&validated(&recording(json!({}))), &NewPod::first(1, JobKind::Record), &image).spec.expect("a spec").containers[0].args.clone()
+        build(&validated(&recording(json!({}))), &NewPod::first(1, JobKind::Record), &image).spec.expect("a spec").containers[0]
+            .args
+            .clone()
     };
     assert_eq!((args(false), args(true)), (None, Some(vec!["--allow-private-images".to_owned()])));
 }

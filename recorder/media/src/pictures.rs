@@ -1,8 +1,8 @@
 //! A playlist's pictures on their way to the segmenter, in order of time: some are ready, some the driver transcodes meanwhile.
 
 use crate::canvas::Scene;
-use crate::stage::Visual;
 use crate::decode_times::Order;
+use crate::stage::Visual;
 use crate::{Codec, ComposedPicture, Encoding, GapReason, MediaTime, OpId, SourceUnit, TrackKey, Transcoded, UnitMark, VideoOp};
 use bytes::Bytes;
 use std::collections::VecDeque;

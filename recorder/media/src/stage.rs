@@ -10,9 +10,9 @@ use crate::canvas::{Content, Scene, Tile, Yuv};
 use crate::layout::{Canvas, Entry, Layout, places};
 use crate::{Encoding, MediaTime, ParticipantKey, TrackKey};
 pub use economy::Economy;
-pub use images::{ImageKey, Images, UserImage, Visual};
 use economy::{Sizes, is_shown};
 use feed::Feed;
+pub use images::{ImageKey, Images, UserImage, Visual};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

@@ -126,7 +126,10 @@ fn what_is_switched_off_holds_for_three_and_a_half_seconds_and_comes_back_with_i
     assert!(stage.frames(ms(5_200)).iter().all(|frame| frame.scene.is_none()), "its last picture is an old one");
     stage.unit(ms(5_200), CAMERA, true, 99);
     let back = stage.frames(ms(5_400));
-    assert_eq!((contents(&back), back.iter().flat_map(shown).collect::<Vec<_>>()), (vec![Content::Source(Visual::Camera(CAMERA))], vec![99]));
+    assert_eq!(
+        (contents(&back), back.iter().flat_map(shown).collect::<Vec<_>>()),
+        (vec![Content::Source(Visual::Camera(CAMERA))], vec![99])
+    );
 }
 
 #[test]
