@@ -20,12 +20,12 @@ use std::time::Duration;
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 const DAY_90K: i64 = DAY.as_secs() * 90_000;
 /// What is left of the day when the second attempt starts: it joins and writes some segments, on a busy machine too.
-const LEFT: SignedDuration = SignedDuration::from_secs(18);
+const LEFT: SignedDuration = SignedDuration::from_secs(30);
 /// The publisher leaves when he is told to.
 const SECONDS: &str = "600";
 /// Of the second volume.
 const SEGMENTS: usize = 2;
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(90);
 /// Timestamps begin here (media.md section 4).
 const FIRST_PTS_90K: i64 = 900_000;
 const FPS: u64 = 15;

@@ -87,6 +87,7 @@ fn what_is_immutable_may_not_be_added_changed_or_removed() {
         "uid": [null, 7, 8],
         "media": [null, "Audio", "Video"],
         "videoStream": [null, "High", "Low"],
+        "audio": [null, {"profile": "Mono128"}, {"profile": "Stereo192"}],
         "startDeadlineSeconds": [null, 60, 61],
         "output": [null, {"hls": {"segmentSeconds": 4}}, {"hls": {"segmentSeconds": 6}}],
         "storage": [s3("recordings"), s3("others"), {"volume": {"claimName": "c"}}],

@@ -163,12 +163,12 @@ fn mixed_and_decoded(of: AudioProfile, tones: &mut [Tone], packets: usize) -> Ve
 fn seventeen_voices_at_full_scale_stay_below_full_scale_when_they_are_decoded() {
     const PACKETS: usize = 250;
     for of in [AudioProfile::Mono48, AudioProfile::Mono128, AudioProfile::Stereo192] {
-        let mut tones: Vec<Tone> = (0..17).map(|n| Tone::new(n, 110.0 + 61.0 * n as f32, 1.0, 0..PACKETS)).collect();
+        let mut tones: Vec<Tone> = (0..17).map(|n| Tone::new(n, 110.0 * 1.13f32.powi(n as i32), 1.0, 0..PACKETS)).collect();
         let heard = mixed_and_decoded(of, &mut tones, PACKETS);
         let peak = heard.iter().fold(0.0f32, |peak, sample| peak.max(sample.abs()));
         let rms = (heard.iter().map(|sample| f64::from(sample * sample)).sum::<f64>() / heard.len() as f64).sqrt();
         println!("{of:?}: peak {:.2} dBFS, RMS {:.2} dBFS", 20.0 * peak.log10(), 20.0 * rms.log10());
-        assert!(heard.len() >= PACKETS * SAMPLES && rms > 0.1, "they are heard: {rms}");
+        assert!(heard.len() >= PACKETS * SAMPLES && rms > 0.05, "they are heard: {rms}");
         assert!(20.0 * peak.log10() <= -0.3, "{of:?}: {:.2} dBFS", 20.0 * peak.log10());
     }
 }
