@@ -118,7 +118,7 @@ codes! {
     CodecNotSupported None, Recorder, No, Author, "a track's codec cannot be recorded as asked",
         "Publish video as H.264, VP8, VP9 or AV1 and sound as Opus.";
     LayoutImageUnavailable None, Recorder, No, Author, "an image that spec.layout names cannot be shown",
-        "Check the address in the message from where the recorder runs: a PNG or JPEG of at most 6 MiB, on a public address.";
+        "Check the address in the message from where the recorder runs: a PNG or JPEG of at most 6 MiB and 9 megapixels, on a public address.";
     DiskFull None, Recorder, No, Platform, "the spool is full: media is not accepted until uploads have freed room",
         "Repair the storage, or raise pod.spool.sizeLimit.";
     Overloaded None, Recorder, No, Platform, "the recorder cannot keep up",

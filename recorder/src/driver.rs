@@ -348,7 +348,7 @@ impl Driver {
 
     fn job(&mut self, job: &Job) {
         tracing::info!(generation = job.generation, desired_state = ?job.desired_state, "a job is in force");
-        self.images.want(job::images(job));
+        job::images(job).into_iter().for_each(|images| self.images.want(images));
         for order in job::orders(job) {
             self.handle(Instant::now(), Input::Order(order));
         }

@@ -2,14 +2,14 @@
 
 mod fetch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use recorder_codec::{CodecError, Still};
 use recorder_media::stage::ImageKey;
 use sha2::{Digest, Sha256};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::{AbortHandle, JoinError};
 
 use crate::compose::Album;
@@ -17,6 +17,8 @@ use fetch::{FetchError, Fetcher};
 
 /// Each may take 6 MiB as it comes, and 13 bytes a pixel while it is decoded.
 const AT_ONCE: usize = 2;
+/// All images of a layout together, as they are kept: 48 MB, or 80 with transparency.
+const PIXELS_MAX: usize = 32 << 20;
 const RETRY_FIRST: Duration = Duration::from_secs(2);
 const RETRY_MAX: Duration = Duration::from_secs(60);
 
@@ -46,17 +48,24 @@ pub(crate) struct Images {
     now: BTreeMap<ImageKey, AbortHandle>,
     failures: Failures,
     free: Arc<Semaphore>,
+    /// One has come, or cannot.
+    news: Arc<Notify>,
 }
 
 impl Images {
     /// `allow_private`: images may lie on addresses that are not global.
     pub(crate) fn new(album: Arc<Album>, allow_private: bool) -> Self {
         let (before, now) = Default::default();
-        Self { allow_private, album, before, now, failures: Failures::default(), free: Arc::new(Semaphore::new(AT_ONCE)) }
+        let (failures, free, news) = (Failures::default(), Arc::new(Semaphore::new(AT_ONCE)), Arc::default());
+        Self { allow_private, album, before, now, failures, free, news }
     }
 
     /// These are to be shown from now on.
     pub(crate) fn want(&mut self, images: Vec<Wanted>) {
+        // Something else has changed.
+        if images.iter().map(|image| key(&image.url)).collect::<BTreeSet<_>>().iter().eq(self.now.keys()) {
+            return;
+        }
         let (mut oldest, mut old) = (std::mem::take(&mut self.before), std::mem::take(&mut self.now));
         for image in images {
             let key = key(&image.url);
@@ -65,8 +74,10 @@ impl Images {
                 self.now.insert(key, task);
             }
         }
-        self.before = old;
-        for (key, task) in oldest {
+        // What has not come so far is not waited for any more.
+        let (come, awaited): (BTreeMap<_, _>, BTreeMap<_, _>) = old.into_iter().partition(|(_, task)| task.is_finished());
+        self.before = come;
+        for (key, task) in oldest.into_iter().chain(awaited) {
             task.abort();
             self.album.remove(key);
         }
@@ -74,13 +85,37 @@ impl Images {
     }
 
     fn spawn(&self, key: ImageKey, image: Wanted) -> AbortHandle {
-        let (album, failures, free) = (self.album.clone(), self.failures.clone(), self.free.clone());
-        tokio::spawn(bring(key, image, self.allow_private, album, failures, free)).abort_handle()
+        let bring = Bring {
+            key,
+            image,
+            allow_private: self.allow_private,
+            album: self.album.clone(),
+            failures: self.failures.clone(),
+            free: self.free.clone(),
+            news: self.news.clone(),
+        };
+        tokio::spawn(bring.run()).abort_handle()
     }
 
     /// What cannot be shown at the moment; of several one.
     pub(crate) fn failure(&self) -> Option<String> {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner).values().next().cloned()
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        self.now.keys().find_map(|key| failures.get(key)).cloned()
+    }
+
+    /// Waits until each has come or has failed once, but no longer than this.
+    pub(crate) async fn settled(&self, limit: Duration) {
+        let settled = async {
+            loop {
+                let news = self.news.notified();
+                let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect::<BTreeSet<_>>();
+                if self.now.iter().all(|(key, task)| task.is_finished() || failures.contains(key)) {
+                    return;
+                }
+                news.await;
+            }
+        };
+        let _ = tokio::time::timeout(limit, settled).await;
     }
 }
 
@@ -90,28 +125,52 @@ impl Drop for Images {
     }
 }
 
-/// Until it has come.
-async fn bring(key: ImageKey, image: Wanted, allow_private: bool, album: Arc<Album>, failures: Failures, free: Arc<Semaphore>) {
-    let mut wait = RETRY_FIRST;
-    loop {
-        let turn = free.acquire().await;
-        let loaded = load(&image.url, allow_private).await;
-        drop(turn);
-        let error = match loaded {
-            Ok(still) => {
-                album.put(key, still);
-                failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
-                return;
-            }
-            Err(error) => error,
-        };
-        let message = format!("spec.layout.{}: {error}", image.field);
-        tracing::warn!("{message}");
-        failures.lock().unwrap_or_else(PoisonError::into_inner).insert(key, message);
-        // What somebody must mend is looked at now and then.
-        wait = if error.may_pass() { wait } else { RETRY_MAX };
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(RETRY_MAX);
+/// What brings one image into the album.
+struct Bring {
+    key: ImageKey,
+    image: Wanted,
+    allow_private: bool,
+    album: Arc<Album>,
+    failures: Failures,
+    free: Arc<Semaphore>,
+    news: Arc<Notify>,
+}
+
+impl Bring {
+    /// Until it has come.
+    async fn run(self) {
+        let mut wait = RETRY_FIRST;
+        while let Err(error) = self.try_once().await {
+            let message = format!("spec.layout.{}: {error}", self.image.field);
+            tracing::warn!("{message}");
+            self.failures.lock().unwrap_or_else(PoisonError::into_inner).insert(self.key, message);
+            self.news.notify_waiters();
+            // What somebody must mend is looked at now and then.
+            wait = if error.may_pass() { wait } else { RETRY_MAX };
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(RETRY_MAX);
+        }
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+    }
+
+    async fn try_once(&self) -> Result<(), LoadError> {
+        let _turn = self.free.acquire().await;
+        let allow_private = self.allow_private;
+        // The system's certificates are read from files.
+        let fetcher = tokio::task::spawn_blocking(move || Fetcher::new(allow_private)).await??;
+        let bytes = fetcher.fetch(&self.image.url).await?;
+        let still = tokio::task::spawn_blocking(move || Still::decode(&bytes)).await??;
+        if self.album.pixels() + still.picture.y.len() > PIXELS_MAX {
+            return Err(LoadError::TooMany);
+        }
+        self.album.put(self.key, still);
+        Ok(())
+    }
+}
+
+impl Drop for Bring {
+    fn drop(&mut self) {
+        self.news.notify_waiters();
     }
 }
 
@@ -121,6 +180,8 @@ enum LoadError {
     Fetch(#[from] FetchError),
     #[error(transparent)]
     Decode(#[from] CodecError),
+    #[error("the images of the layout have more than {} megapixels together", PIXELS_MAX >> 20)]
+    TooMany,
     #[error("failed to decode an image: {0}")]
     Panicked(#[from] JoinError),
 }
@@ -129,11 +190,6 @@ impl LoadError {
     fn may_pass(&self) -> bool {
         matches!(self, Self::Fetch(error) if error.may_pass())
     }
-}
-
-async fn load(url: &str, allow_private: bool) -> Result<Still, LoadError> {
-    let bytes = Fetcher::new(allow_private)?.fetch(url).await?;
-    Ok(tokio::task::spawn_blocking(move || Still::decode(&bytes)).await??)
 }
 
 #[cfg(test)]

@@ -150,16 +150,16 @@ const fn fit(fit: recording::Fit) -> Fit {
     }
 }
 
-/// The images that a job's layout names.
-pub(crate) fn images(job: &Job) -> Vec<Wanted> {
-    if job.spec.mode != recording::Mode::Composite {
-        return Vec::new();
+/// The images that a job's layout names. None: the layout is not put in force.
+pub(crate) fn images(job: &Job) -> Option<Vec<Wanted>> {
+    if job.spec.mode != recording::Mode::Composite || job.desired_state != JobState::Recording {
+        return None;
     }
     let recording::Layout { canvas, user_images, .. } = job.spec.layout.clone().unwrap_or_default();
     let of = |field: &'static str| move |url: String| Wanted { url, field };
     let ground = canvas.background_image_url.map(of("canvas.backgroundImageURL"));
     let everybody = canvas.default_user_image_url.map(of("canvas.defaultUserImageURL"));
-    ground.into_iter().chain(everybody).chain(user_images.into_iter().map(|user| of("userImages")(user.url))).collect()
+    Some(ground.into_iter().chain(everybody).chain(user_images.into_iter().map(|user| of("userImages")(user.url))).collect())
 }
 
 /// The job's lists as the session takes them.

@@ -43,6 +43,8 @@ use crate::uploader::{DocumentWriter, Primary, Storage, Uploader};
 /// Storage that cannot be reached at the start is tried for so long. Then a first attempt begins without it (media waits in the
 /// spool); a later one must know what its predecessor stored.
 const STORAGE_PATIENCE: Duration = Duration::from_secs(15);
+/// Images are waited for so long before a journal is composed.
+const IMAGES_PATIENCE: Duration = Duration::from_secs(5);
 const STORAGE_RETRY: Duration = Duration::from_millis(500);
 /// Orders to a connector that has no time: beyond this they are dropped, the session repeats what matters.
 const CONNECT_ORDERS: usize = 64;
@@ -134,7 +136,11 @@ async fn record(cli: &Cli, job: &Job, publisher: &Publisher) -> Result<Ended, In
     let (orders, events, cancel) = join(connector);
     let album = Arc::new(Album::default());
     let mut images = Images::new(album.clone(), cli.allow_private_images);
-    images.want(job::images(job));
+    job::images(job).into_iter().for_each(|wanted| images.want(wanted));
+    if intake.is_some() {
+        // What an earlier process was given is composed at once.
+        images.settled(IMAGES_PATIENCE).await;
+    }
     let driver = Driver {
         session,
         timeline,

@@ -10,11 +10,14 @@ use recording_tests::stored::sound;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(90);
 const SOON: Duration = Duration::from_secs(30);
+const GROUND_IMAGE: &str = "ground.png";
 const WIDTH: usize = 640;
 const HEIGHT: usize = 360;
 /// Where the second and the third person would be, who are heard and not seen, and where nobody is: middles.
@@ -32,21 +35,20 @@ const CLOSE: i32 = 10;
 #[test]
 fn images_are_seen_behind_everybody_and_in_place_of_cameras() -> Result<()> {
     let (folder, media) = (tempfile::tempdir()?, tempfile::tempdir()?);
-    for (name, colour, size) in [("own.png", "red", "320x180"), ("any.jpg", "green", "640x640"), ("ground.png", "blue", "64x36")] {
+    for (name, colour, size) in [("own.png", "red", "320x180"), ("any.jpg", "green", "640x640"), (GROUND_IMAGE, "blue", "64x36")] {
         let drawn = format!("color={colour}:s={size}");
         run("ffmpeg", ["-v", "error", "-f", "lavfi", "-i", &drawn, "-frames:v", "1", &folder.path().join(name).display().to_string()])?;
     }
-    let server = serve(TcpListener::bind(("127.0.0.1", 0))?, folder.path())?;
-    // Nobody listens there yet.
-    let later = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
-    let manifest = manifest(server, later);
-    let mut recording = Local::start(&manifest, &["--output", &media.path().display().to_string(), "--follow"])?;
+    let is_there = Arc::new(AtomicBool::new(false));
+    let server = serve(folder.path(), is_there.clone())?;
+    let mut recording = Local::start(&manifest(server), &["--output", &media.path().display().to_string(), "--follow"])?;
     recording.process.wait_for_line(Code::LayoutImageUnavailable.as_str(), SOON)?;
     let said = recording.report()?.degraded;
     let [degraded] = &said[..] else { anyhow::bail!("one image is missing: {said:?}") };
-    let (field, path) = ("spec.layout.canvas.backgroundImageURL: ", "ground.png");
+    let (field, path) = ("spec.layout.canvas.backgroundImageURL: ", GROUND_IMAGE);
     ensure!(degraded.message.starts_with(field) && !degraded.message.contains(path), "{degraded:?}");
-    serve(TcpListener::bind(later)?, folder.path())?;
+    wait_until("a segment without it", SOON, || recording.report().ok().filter(|report| report.counters.recorded_seconds >= 2))?;
+    is_there.store(true, Ordering::Relaxed);
     wait_until("the last image to be there", SOON, || recording.report().ok()?.degraded.is_empty().then_some(()))?;
     let ended = recording.wait(LIMIT)?;
     ensure!(ended.status()?.phase == Some(Phase::Completed), "{}\n{}", ended.said, ended.recorder_log());
@@ -73,42 +75,50 @@ fn close(seen: [i32; 3], expected: [i32; 3]) -> bool {
 }
 
 /// Three people, two of whom are only heard, on quarters of the canvas; the fourth quarter is free.
-fn manifest(server: SocketAddr, later: SocketAddr) -> String {
+fn manifest(server: SocketAddr) -> String {
     format!(
         "apiVersion: recording-operator.io/v1alpha1
 kind: Recording
 metadata: {{name: images}}
 spec:
-  channel: {{name: images, testPattern: {{participants: 3, width: 320, height: 180, framesPerSecond: 15, durationSeconds: 25}}}}
+  channel: {{name: images, testPattern: {{participants: 3, width: 320, height: 180, framesPerSecond: 15, durationSeconds: 40}}}}
   mode: Composite
   subscription: {{video: {{allow: [participant-1]}}}}
   layout:
     type: Custom
     canvas: {{width: {WIDTH}, height: {HEIGHT}, framesPerSecond: 15, backgroundColor: '#202020',
-      backgroundImageURL: 'http://{later}/ground.png?signature=secret', defaultUserImageURL: 'http://{server}/any.jpg'}}
+      backgroundImageURL: 'http://{server}/ground.png?signature=secret', defaultUserImageURL: 'http://{server}/any.jpg'}}
     regions:
       - {{uid: participant-1, left: 0, top: 0, width: 320, height: 180}}
       - {{uid: participant-2, left: 320, top: 0, width: 320, height: 180}}
       - {{uid: participant-3, left: 320, top: 180, width: 320, height: 180}}
     userImages: [{{uid: participant-2, url: 'http://{server}/own.png'}}]
   idleTimeoutSeconds: 5
+  output: {{hls: {{segmentSeconds: 2}}}}
   storage: {{volume: {{claimName: recordings}}}}
 "
     )
 }
 
-/// Files of a folder, over HTTP, until the test ends.
-fn serve(listener: TcpListener, folder: &Path) -> Result<SocketAddr> {
-    let (address, folder) = (listener.local_addr()?, folder.to_owned());
-    thread::spawn(move || listener.incoming().flatten().try_for_each(|connection| answer(connection, &folder)));
+/// Files of a folder, over HTTP, until the test ends; one of them only later.
+fn serve(folder: &Path, is_there: Arc<AtomicBool>) -> Result<SocketAddr> {
+    let (listener, folder) = (TcpListener::bind(("127.0.0.1", 0))?, folder.to_owned());
+    let address = listener.local_addr()?;
+    thread::spawn(move || {
+        // A connection that fails is tried again.
+        listener.incoming().flatten().for_each(|connection| _ = answer(connection, &folder, is_there.load(Ordering::Relaxed)));
+    });
     Ok(address)
 }
 
-fn answer(mut connection: TcpStream, folder: &Path) -> Result<()> {
+fn answer(mut connection: TcpStream, folder: &Path, is_there: bool) -> Result<()> {
     let mut request = String::new();
     let mut lines = BufReader::new(connection.try_clone()?);
     while lines.read_line(&mut request)? > 2 {}
     let name = request.split([' ', '/', '?']).nth(2).context("a name")?;
+    if name == GROUND_IMAGE && !is_there {
+        return Ok(write!(connection, "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")?);
+    }
     let body = std::fs::read(folder.join(name))?;
     write!(connection, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len())?;
     Ok(connection.write_all(&body)?)

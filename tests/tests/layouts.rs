@@ -67,8 +67,7 @@ fn everybody_stands_where_the_tables_say() -> Result<()> {
     for (layout, name) in LAYOUTS {
         order(&mut recording, name)?;
         let case = Case { people: usize::from(PEOPLE), layout };
-        let shown =
-            wait_until("a stored segment with everybody", SOON * 2, || case.ends(&newest_segment(folder.path())?).ok()?.then_some(()));
+        let shown = case.ends_a_segment(folder.path());
         shown.with_context(|| format!("{case:?} {:?}\n{}", recording.report(), recorder_log(&recording.state())))?;
     }
     // Whoever stays is seen all the time, so that nobody's picture has to be waited for.
@@ -114,14 +113,25 @@ fn all_are_seen(files: &[PathBuf], cases: &[Case]) -> Result<()> {
 }
 
 impl Case {
-    /// Whether the file's last picture is as it should be.
-    fn ends(&self, file: &Path) -> Result<bool> {
-        let mut right = false;
+    /// Waits for a segment whose last picture is as it should be.
+    fn ends_a_segment(&self, folder: &Path) -> Result<()> {
+        let (mut seen, mut fault) = (None, None);
+        let shown = wait_until("a stored segment with everybody", SOON * 2, || {
+            let newest = newest_segment(folder).filter(|newest| seen.as_ref() != Some(newest))?;
+            fault = Some(self.fault_at_the_end(&newest));
+            seen = Some(newest);
+            matches!(fault, Some(Ok(None))).then_some(())
+        });
+        shown.with_context(|| format!("{seen:?} ends with {fault:?}"))
+    }
+
+    fn fault_at_the_end(&self, file: &Path) -> Result<Option<(usize, String)>> {
+        let mut fault = None;
         decode::pictures(&[file.to_owned()], |picture| {
-            right = self.differs(&Frame(&picture)).is_none();
+            fault = self.differs(&Frame(&picture));
             Ok(())
         })?;
-        Ok(right)
+        Ok(fault)
     }
 
     /// What is not as it should be, and how many tiles are before that.

@@ -49,7 +49,7 @@ pub struct UserImage {
     /// Whose: an identity, or a numeric uid written as a string.
     #[schemars(length(min = 1, max = 255))]
     pub uid: String,
-    /// http(s) address of a PNG or JPEG of at most 6 MiB.
+    /// http(s) address of a PNG or JPEG of at most 6 MiB and 9 megapixels.
     #[schemars(length(max = 2048), regex(pattern = r"^https?://[^\s/?#@]+([/?#]\S*)?$"))]
     pub url: String,
     /// Crop: fills the place, from the image's centre. Fit: the whole image, with bars. Default: Crop.
@@ -91,11 +91,11 @@ pub struct Canvas {
     #[serde(default = "defaults::background_color")]
     #[schemars(length(min = 7, max = 7), regex(pattern = r"^#[0-9A-Fa-f]{6}$"))]
     pub background_color: String,
-    /// Fills the canvas behind people: http(s) address of a PNG or JPEG of at most 6 MiB. Default: backgroundColor alone.
+    /// Fills the canvas behind people: http(s) address of a PNG or JPEG of at most 6 MiB and 9 megapixels. Default: backgroundColor alone.
     #[serde(rename = "backgroundImageURL", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048), regex(pattern = r"^https?://[^\s/?#@]+([/?#]\S*)?$"))]
     pub background_image_url: Option<String>,
-    /// In the place of whoever shows no picture and has no image of their own: http(s) address of a PNG or JPEG of at most 6 MiB. Default: the background.
+    /// In the place of whoever shows no picture and has no image of their own: http(s) address of a PNG or JPEG of at most 6 MiB and 9 megapixels. Default: the background.
     #[serde(rename = "defaultUserImageURL", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048), regex(pattern = r"^https?://[^\s/?#@]+([/?#]\S*)?$"))]
     pub default_user_image_url: Option<String>,

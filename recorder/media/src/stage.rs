@@ -332,7 +332,7 @@ impl<U> Stage<U> {
         }
         let Composition { canvas, background, encoding, ref images, .. } = self.composition;
         let tiles = self.roster.iter().zip(places).zip(keys_only).filter_map(|((figure, place), keys_only)| {
-            let (place, camera) = (place?, figure.track.filter(|_| is_shown(figure, keys_only, at)));
+            let (place, camera) = (images.on_ground(place?), figure.track.filter(|_| is_shown(figure, keys_only, at)));
             let tile = |track| Tile { place, content: Content::Source(Visual::Camera(track)) };
             Some(camera.map_or_else(|| images.in_place_of(figure, place), tile))
         });

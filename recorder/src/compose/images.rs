@@ -24,6 +24,11 @@ impl Album {
         self.version.fetch_add(1, Ordering::Release);
     }
 
+    /// Of all together.
+    pub(crate) fn pixels(&self) -> usize {
+        self.images.lock().unwrap_or_else(PoisonError::into_inner).values().map(|image| image.picture.y.len()).sum()
+    }
+
     #[cfg(test)]
     pub(crate) fn keys(&self) -> Vec<ImageKey> {
         self.images.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
@@ -48,8 +53,6 @@ pub(super) struct Images {
 #[derive(Debug)]
 struct Image {
     still: Arc<Still>,
-    /// On the ground, if it can be seen through.
-    opaque: Option<Picture>,
     scaler: Scaler,
     /// Once for each size of place.
     scaled: Vec<(Fill, Picture)>,
@@ -67,11 +70,11 @@ impl Images {
             return Vec::new();
         }
         self.version = version;
-        let images = self.album.images.lock().unwrap_or_else(PoisonError::into_inner);
+        let images = self.album.images.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let gone: Vec<ImageKey> = self.shown.extract_if(.., |key, _| !images.contains_key(key)).map(|(key, _)| key).collect();
         let new = |(key, still): (&ImageKey, &Arc<Still>)| match self.shown.get(key) {
             Some(image) if Arc::ptr_eq(&image.still, still) => None,
-            _ => Some((*key, Image::new(still.clone(), self.ground))),
+            _ => Some((*key, Image::new(still.clone()))),
         };
         let new: Vec<_> = images.iter().filter_map(new).collect();
         let keys = gone.into_iter().chain(new.iter().map(|(key, _)| *key)).collect();
@@ -82,17 +85,17 @@ impl Images {
     pub(super) fn set_ground(&mut self, ground: Yuv) {
         if self.ground != ground {
             self.ground = ground;
-            self.shown.values_mut().for_each(|image| *image = Image::new(image.still.clone(), ground));
+            self.forget_sizes();
         }
     }
 
     pub(super) fn size(&self, key: ImageKey) -> Option<(u32, u32)> {
-        let picture = self.shown.get(&key)?.picture();
+        let picture = &self.shown.get(&key)?.still.picture;
         Some((picture.width, picture.height))
     }
 
     pub(super) fn scaled(&mut self, key: ImageKey, fill: Fill) -> Option<Planes<'_>> {
-        match self.shown.get_mut(&key)?.scale(fill) {
+        match self.shown.get_mut(&key)?.scale(fill, self.ground) {
             Ok(picture) => Some(planes(picture)),
             Err(error) => {
                 tracing::warn!(%error, "an image cannot be scaled");
@@ -108,16 +111,11 @@ impl Images {
 }
 
 impl Image {
-    fn new(still: Arc<Still>, ground: Yuv) -> Self {
-        let opaque = still.alpha.is_some().then(|| Still::clone(&still).over([ground.y, ground.u, ground.v]));
-        Self { still, opaque, scaler: Scaler::new(), scaled: Vec::new() }
+    fn new(still: Arc<Still>) -> Self {
+        Self { still, scaler: Scaler::new(), scaled: Vec::new() }
     }
 
-    fn picture(&self) -> &Picture {
-        self.opaque.as_ref().unwrap_or(&self.still.picture)
-    }
-
-    fn scale(&mut self, fill: Fill) -> Result<&Picture, CodecError> {
+    fn scale(&mut self, fill: Fill, ground: Yuv) -> Result<&Picture, CodecError> {
         let Fill { crop, inner } = fill;
         let size = (inner.width, inner.height);
         let same = |(of, _): &(Fill, Picture)| of.crop == crop && (of.inner.width, of.inner.height) == size;
@@ -125,8 +123,14 @@ impl Image {
             Some(place) => place,
             None => {
                 let mut pixels = Picture::default();
-                let picture = self.opaque.as_ref().unwrap_or(&self.still.picture);
-                self.scaler.scale(picture, Crop { x: crop.x, y: crop.y, width: crop.width, height: crop.height }, size, &mut pixels)?;
+                // Only for now: large images take much.
+                let opaque = self.still.alpha.is_some().then(|| Still::clone(&self.still).over([ground.y, ground.u, ground.v]));
+                self.scaler.scale(
+                    opaque.as_ref().unwrap_or(&self.still.picture),
+                    Crop { x: crop.x, y: crop.y, width: crop.width, height: crop.height },
+                    size,
+                    &mut pixels,
+                )?;
                 self.scaled.push((fill, pixels));
                 self.scaled.len() - 1
             }

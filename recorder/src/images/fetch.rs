@@ -178,10 +178,14 @@ async fn body(url: &Url, mut response: Response) -> Result<Vec<u8>, FetchError> 
     Ok(image)
 }
 
-/// What of a URL may be shown.
+/// What of a URL may be shown, and no more than a name may have: a redirect may lead to anything.
 fn origin(url: &Url) -> String {
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-    format!("{}://{}{port}", url.scheme(), url.host_str().unwrap_or_default())
+    format!("{}://{}{port}", cut(url.scheme()), cut(url.host_str().unwrap_or_default()))
+}
+
+fn cut(name: &str) -> &str {
+    &name[..name.floor_char_boundary(253)]
 }
 
 fn failed(url: &Url, error: reqwest::Error) -> FetchError {
@@ -261,10 +265,28 @@ fn is_global(address: IpAddr) -> bool {
     }
 }
 
+/// And where clouds answer besides: Azure's wire server, AWS by IPv6.
 fn is_link_local(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.is_link_local(),
-        IpAddr::V6(address) => address.is_unicast_link_local(),
+    match address {
+        IpAddr::V4(address) => address.is_link_local() || address == AZURE,
+        IpAddr::V6(address) => match inner(address) {
+            Some(inner) => is_link_local(IpAddr::V4(inner)),
+            None => address.is_unicast_link_local() || address == AWS,
+        },
+    }
+}
+
+const AZURE: Ipv4Addr = Ipv4Addr::new(168, 63, 129, 16);
+const AWS: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+
+/// A v4 address inside: mapped, NAT64 (RFC 6052), 6to4 (RFC 3056).
+const fn inner(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    match address.segments() {
+        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
+            let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+            Some(Ipv4Addr::new(a, b, c, d))
+        }
+        _ => None,
     }
 }
 
@@ -276,6 +298,8 @@ fn v4_is_global(address: Ipv4Addr) -> bool {
         [100, 64..=127, ..] | [169, 254, ..] | [172, 16..=31, ..] | [192, 168, ..] => false,
         // IETF protocol assignments, 6to4 relays, benchmarking.
         [192, 0, 0, _] | [192, 88, 99, _] | [198, 18 | 19, ..] => false,
+        // Azure's wire server.
+        [168, 63, 129, 16] => false,
         // Documentation.
         [192, 0, 2, _] | [198, 51, 100, _] | [203, 0, 113, _] => false,
         _ => true,
@@ -283,12 +307,10 @@ fn v4_is_global(address: Ipv4Addr) -> bool {
 }
 
 fn v6_is_global(address: Ipv6Addr) -> bool {
+    if let Some(inner) = inner(address) {
+        return v4_is_global(inner);
+    }
     match address.segments() {
-        // A v4 address inside: mapped, NAT64 (RFC 6052), 6to4 (RFC 3056).
-        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
-            let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-            v4_is_global(Ipv4Addr::new(a, b, c, d))
-        }
         // IETF protocol assignments (Teredo, benchmarking, ORCHID), documentation twice.
         [0x2001, 0..=0x01ff | 0x0db8, ..] | [0x3fff, 0..=0x0fff, ..] => false,
         // Global unicast, 2000::/3. Beyond it lie ::, ::1, unique local, link-local, site-local, multicast and what is reserved.

@@ -48,9 +48,11 @@ async fn an_image_comes_into_the_album_and_goes_with_the_layout_after_the_next()
     assert_eq!(images.failure(), None);
     images.want(Vec::new());
     assert_eq!(album.keys(), [key(&red)], "what is in the delay line shows it");
+    images.want(Vec::new());
+    assert_eq!(album.keys(), [key(&red)], "it is the same layout");
     images.want(vec![wanted(red.clone())]);
     images.want(Vec::new());
-    images.want(Vec::new());
+    images.want(vec![wanted(format!("{server}/another"))]);
     assert_eq!(album.keys(), []);
 }
 
@@ -59,7 +61,7 @@ async fn what_is_no_image_is_said_without_its_path_until_it_is_not_wanted_any_mo
     let (server, album) = (server().await, Arc::new(Album::default()));
     let mut images = Images::new(album.clone(), true);
     images.want(vec![wanted(format!("{server}/secret?signature=secret"))]);
-    until("a failure", || images.failure().is_some()).await;
+    images.settled(LIMIT).await;
     let said = images.failure().expect("a failure");
     assert!(said.starts_with("spec.layout.userImages: ") && !said.contains("secret"), "{said}");
     images.want(Vec::new());

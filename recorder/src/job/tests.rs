@@ -50,7 +50,7 @@ fn desired_state_becomes_orders() {
     layout.canvas.background_image_url = Some("https://cdn.example.com/wall.png".into());
     layout.user_images =
         vec![recording::UserImage { uid: "bob".into(), url: "https://cdn.example.com/bob.jpg".into(), fit: recording::Fit::Fit }];
-    let fields: Vec<_> = super::images(&job).into_iter().map(|image| (image.field, image.url)).collect();
+    let fields: Vec<_> = super::images(&job).expect("a layout").into_iter().map(|image| (image.field, image.url)).collect();
     let expected = [("canvas.backgroundImageURL", "https://cdn.example.com/wall.png"), ("userImages", "https://cdn.example.com/bob.jpg")];
     assert_eq!(fields, expected.map(|(field, url)| (field, url.to_owned())));
     let people = |names: &[&str]| names.iter().map(ToString::to_string).collect();

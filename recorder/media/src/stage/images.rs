@@ -43,13 +43,16 @@ impl Images {
         self.background.map(|image| Tile { place, content: Content::Source(Visual::Image(image)) })
     }
 
+    /// Where nothing is to be seen is what is behind everybody.
+    pub(super) fn on_ground(&self, place: Place) -> Place {
+        let empty = if self.background.is_some() { Empty::Transparent } else { place.empty };
+        Place { empty, ..place }
+    }
+
     /// Of somebody whose camera shows nothing: their image, that of all, else what is behind.
     pub(super) fn in_place_of(&self, figure: &Figure, mut place: Place) -> Tile<Visual> {
         let own = self.users.iter().find(|user| user.uid == figure.uid).map(|user| (user.image, user.fit));
         let any = own.or(self.default_user.map(|image| (image, Fit::Crop))).filter(|_| !figure.screen);
-        if self.background.is_some() {
-            place.empty = Empty::Transparent;
-        }
         let content = any.map_or(Content::Empty, |(image, _)| Content::Source(Visual::Image(image)));
         place.fit = any.map_or(place.fit, |(_, fit)| fit);
         Tile { place, content }

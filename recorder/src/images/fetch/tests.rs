@@ -162,7 +162,7 @@ fn an_address_in_a_url_is_seen_however_it_is_written() {
     for host in hosts.split_whitespace() {
         let url = Url::parse(&format!("http://{host}:8080/{SECRET}")).expect(host);
         assert!(matches!(strict.check(&url), Err(FetchError::NotGlobal { .. })), "{host}");
-        let is_metadata = host.contains("169.254") || host.contains("a9fe");
+        let is_metadata = ["169.254", "a9fe", "fd00:ec2"].iter().any(|part| host.contains(part));
         assert_eq!(private_allowed().check(&url).is_err(), is_metadata, "{host}");
     }
     for host in ["93.184.216.34", "[2606:4700::1111]", "[::ffff:1.1.1.1]", "example.com", "localhost"] {
@@ -409,9 +409,10 @@ async fn https_is_checked_against_the_trusted_certificates() {
 
 #[test]
 fn link_local_addresses_are_refused_whatever_is_allowed() {
-    for (address, refused) in
-        [("169.254.169.254", true), ("::ffff:169.254.169.254", true), ("fe80::1", true), ("10.0.0.1", false), ("fd00::1", false)]
-    {
+    let link_local = "169.254.169.254 ::ffff:169.254.169.254 64:ff9b::a9fe:a9fe 2002:a9fe:a9fe:: fe80::1 168.63.129.16 fd00:ec2::254";
+    let others = "10.0.0.1 127.0.0.1 fd00::1 ::1 1.1.1.1";
+    let table = link_local.split(' ').map(|address| (address, true)).chain(others.split(' ').map(|address| (address, false)));
+    for (address, refused) in table {
         assert_eq!(is_link_local(address.parse().expect("an address")), refused, "{address}");
     }
 }
