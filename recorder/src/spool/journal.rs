@@ -49,7 +49,7 @@ impl Start {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Record {
-    Start(Start),
+    Start(Box<Start>),
     Input(Input),
 }
 
@@ -233,7 +233,7 @@ impl Intake {
             let bytes = fs::read(folder.join(number.to_string()))?;
             ended = records(&bytes).map(|(at, _)| at).max().unwrap_or(began).max(ended);
         }
-        Ok(Some(Self { began, start, ended, folder: folder.to_owned(), numbers }))
+        Ok(Some(Self { began, start: *start, ended, folder: folder.to_owned(), numbers }))
     }
 
     /// Record by record, oldest first; files are read one at a time. A record that was not written whole ends its file.

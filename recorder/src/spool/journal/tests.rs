@@ -39,12 +39,12 @@ fn what_the_room_sent_is_read_back_in_order_over_files_and_processes() {
     let intake = Intake::find(folder.path()).expect("readable").expect("a journal");
     assert_eq!((intake.began, intake.ended), (Tick(10), Tick(30)));
     let want = [
-        (Tick(10), Record::Start(start())),
+        (Tick(10), Record::Start(start().into())),
         (Tick(11), Record::Input(joined)),
         (Tick(12), Record::Input(packet(1))),
-        (Tick(20), Record::Start(start())),
+        (Tick(20), Record::Start(start().into())),
         (Tick(21), Record::Input(packet(2))),
-        (Tick(30), Record::Start(start())),
+        (Tick(30), Record::Start(start().into())),
         (Tick(30), Record::Input(Input::Restarted)),
     ];
     assert_eq!(text(intake.records()), want.map(|record| format!("{record:?}")).to_vec());
