@@ -13,6 +13,8 @@ use recording_tests::stored::sound;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use Shade::{Black, White};
+
 const LIMIT: Duration = Duration::from_secs(240);
 const SOON: Duration = Duration::from_secs(30);
 const PEOPLE: u8 = 17;
@@ -152,6 +154,12 @@ impl Case {
 
 struct Frame<'a>(&'a Picture<'a>);
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shade {
+    White,
+    Black,
+}
+
 impl Frame<'_> {
     fn yuv(&self, (x, y): (usize, usize)) -> [i32; 3] {
         let (width, height) = (self.0.width, self.0.height);
@@ -180,20 +188,25 @@ impl Frame<'_> {
         if let Some(at) = outside.iter().find(|at| self.is(**at, colour)) {
             return Some(format!("at {at:?} is still {colour:?}"));
         }
-        // Column 8 of 16, right of the middle, begins white, and all columns end black, or white in a flash: of 17 people somebody's is always on.
-        let white = middle + rect.height / 18;
-        let (top, bottom) = (self.yuv((white, rect.y + OFF))[0], self.yuv((white, rect.y + rect.height - 1 - OFF))[0]);
-        let flashes = bottom >= WHITE_FROM;
-        if top < WHITE_FROM || bottom > BLACK_TO && !flashes {
-            return Some(format!("its top is {top}, its bottom {bottom}"));
+        // Of 16 columns the eighth begins white and the twelfth black; all end black, or white in a flash: of 17 people somebody's is always on.
+        let columns = [middle + rect.height / 18, middle + rect.height / 2];
+        let shades = |y: usize| columns.map(|x| self.shade((x, y)));
+        let (top, bottom) = (shades(rect.y + OFF), shades(rect.y + rect.height - 1 - OFF));
+        if top != [Some(White), Some(Black)] || bottom[0].is_none() || bottom[0] != bottom[1] {
+            return Some(format!("its top is {top:?}, its bottom {bottom:?}"));
         }
-        let above = rect.y.checked_sub(1 + OFF).map(|y| self.yuv((white, y))[0]).filter(|luma| *luma >= WHITE_FROM);
-        let below = Some(rect.y + rect.height + OFF)
-            .filter(|y| *y < CANVAS.1 && !flashes)
-            .map(|y| self.yuv((white, y))[0])
-            .filter(|luma| *luma <= BLACK_TO);
-        let goes_on = above.or(below).filter(|_| !on_another);
-        goes_on.map(|luma| format!("behind its edge is {luma}"))
+        let above = rect.y.checked_sub(1 + OFF).map(shades);
+        let below = Some(rect.y + rect.height + OFF).filter(|y| *y < CANVAS.1).map(shades);
+        let goes_on = above == Some(top) || below == Some(bottom);
+        (goes_on && !on_another).then(|| format!("behind its edges are {above:?} and {below:?}"))
+    }
+
+    fn shade(&self, at: (usize, usize)) -> Option<Shade> {
+        match self.yuv(at)[0] {
+            WHITE_FROM.. => Some(White),
+            ..=BLACK_TO => Some(Black),
+            _ => None,
+        }
     }
 
     fn lies_below(&self, id: u8, tiles: &[(u8, Rect)]) -> Option<String> {
