@@ -188,8 +188,8 @@ impl Frame<'_> {
         if let Some(at) = outside.iter().find(|at| self.is(**at, colour)) {
             return Some(format!("at {at:?} is still {colour:?}"));
         }
-        // Of 16 columns the eighth begins white and the twelfth black; all end black, or white in a flash: of 17 people somebody's is always on.
-        let columns = [middle + rect.height / 18, middle + rect.height / 2];
+        // Of 16 columns the ninth begins white and the twelfth black; all end black, or white in a flash: of 17 people somebody's is always on.
+        let columns = [middle + rect.height / 18, middle + 7 * rect.height / 18];
         let shades = |y: usize| columns.map(|x| self.shade((x, y)));
         let (top, bottom) = (shades(rect.y + OFF), shades(rect.y + rect.height - 1 - OFF));
         if top != [Some(White), Some(Black)] || bottom[0].is_none() || bottom[0] != bottom[1] {
