@@ -174,12 +174,12 @@ fn a_livekit_room_is_composed_while_people_come_and_go() -> Result<()> {
 /// Four cameras of 720p30, as benchmarks send them; how long it goes on changes nothing (recorder-media's tests of hours).
 #[test]
 fn four_large_cameras_take_less_than_250_mib() -> Result<()> {
-    let livekit = LiveKit::start()?;
+    let (livekit, media) = (LiveKit::start()?, Stimulus::CAMERA_720P30.media()?);
     let folder = tempfile::tempdir()?;
     let manifest = livekit_to_folder(&livekit, "large", 5).replace("mode: Individual", "mode: Composite");
     let mut recording = Local::start(&manifest, &["--output", &folder.path().display().to_string(), "--follow"])?;
     let target = Target::LiveKit { server: &livekit, room: "large" };
-    let mut publisher = publish(&target, &Stimulus::CAMERA_720P30.media()?, 4, LIMIT.as_secs_f64(), &[])?;
+    let mut publisher = publish(&target, &media, 4, LIMIT.as_secs_f64(), &[])?;
     recording.process.wait_for_line("\"participantCount\":4", SOON)?;
     let (recorder, _) = recording.recorder()?;
     let recorded = || recording.report().ok().filter(|report| report.counters.recorded_seconds >= 15);

@@ -43,6 +43,8 @@ struct Case {
 fn everybody_stands_where_the_tables_say() -> Result<()> {
     let livekit = LiveKit::start()?;
     let folder = tempfile::tempdir()?;
+    let stimulus = |participant| Stimulus { participant, width: 320, height: 180, frames_per_second: 10, seconds: 10, kbps: None };
+    let media = (1..=PEOPLE).map(|participant| stimulus(participant).media()).collect::<Result<Vec<_>>>()?;
     let canvas = format!("canvas: {{width: 1280, height: 720, framesPerSecond: 10, videoKbps: 3000, backgroundColor: '{BACKGROUND}'}}");
     let manifest = |layout: &str| {
         let composite = format!("mode: Composite\n  layout: {{type: {layout}, {canvas}}}\n");
@@ -60,9 +62,8 @@ fn everybody_stands_where_the_tables_say() -> Result<()> {
         let counted = || recording.report().ok().filter(|report| report.participants == u32::from(people));
         wait_until(&format!("{people} people in the room"), SOON, counted)
     };
-    for participant in 1..=PEOPLE {
-        let stimulus = Stimulus { participant, width: 320, height: 180, frames_per_second: 10, seconds: 10, kbps: None };
-        publishers.push(publish(&target, &stimulus.media()?, 1, LIMIT.as_secs_f64(), &["-jump", "-first", &participant.to_string()])?);
+    for (participant, media) in (1..).zip(&media) {
+        publishers.push(publish(&target, media, 1, LIMIT.as_secs_f64(), &["-jump", "-first", &participant.to_string()])?);
         there(&recording, participant)?;
     }
     // The last one has no place in Vertical and has to be asked for a picture after it.

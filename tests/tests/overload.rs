@@ -36,13 +36,14 @@ impl Room {
     /// Four of 640x360 at 15, when 6 s are recorded.
     fn open(name: &str) -> Result<Self> {
         let (livekit, folder) = (LiveKit::start()?, tempfile::tempdir()?);
+        let stimulus = |participant| Stimulus { participant, width: 640, height: 360, frames_per_second: 15, seconds: 600, kbps: None };
+        let media = PEOPLE.map(|participant| stimulus(participant).media()).into_iter().collect::<Result<Vec<_>>>()?;
         let manifest = livekit_to_folder(&livekit, name, 5).replace("mode: Individual", "mode: Composite");
         let mut recording = Local::start(&manifest, &["--output", &folder.path().display().to_string(), "--follow"])?;
         let target = Target::LiveKit { server: &livekit, room: name };
         let mut publishers = Vec::new();
-        for participant in PEOPLE {
-            let stimulus = Stimulus { participant, width: 640, height: 360, frames_per_second: 15, seconds: 600, kbps: None };
-            publishers.push(publish(&target, &stimulus.media()?, 1, LIMIT.as_secs_f64(), &["-jump", "-first", &participant.to_string()])?);
+        for (participant, media) in PEOPLE.iter().zip(&media) {
+            publishers.push(publish(&target, media, 1, LIMIT.as_secs_f64(), &["-jump", "-first", &participant.to_string()])?);
             recording.process.wait_for_line(&format!("\"participantCount\":{participant}"), SOON)?;
         }
         wait_until("a segment", SOON, || recording.report().ok().filter(|report| report.counters.recorded_seconds >= 6))?;
