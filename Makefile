@@ -1,6 +1,6 @@
 # Every target is safe to repeat; what is built once is kept under target/.
 .DEFAULT_GOAL := help
-.PHONY: help build tools demo test faults soak overload fuzz bench bench-controller bench-composite image crds lint clean setup-build setup-test setup-bench
+.PHONY: help build tools demo test faults soak fuzz bench bench-controller bench-composite image crds lint clean setup-build setup-test setup-bench
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,9 +34,6 @@ test: setup-test tools ## Run every test against real servers
 faults: setup-test tools ## Everything that can be killed or taken away on a real cluster, lost nodes too (15 min)
 	@cargo build --release --workspace && scripts/image.sh operator
 	@CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$(CURDIR)/scripts/test-runner.sh cargo test --release --workspace --test cluster -- --include-ignored --nocapture --skip soak::
-
-overload: setup-test tools build ## A composite that gets too little CPU, for a while and for long (7 min, as root)
-	@CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$(CURDIR)/scripts/test-runner.sh cargo test --release --workspace --test overload -- --include-ignored --nocapture --test-threads 1
 
 SOAK_SEED ?= 1
 SOAK_FAULTS ?= 50

@@ -11,7 +11,6 @@ pub mod process;
 pub mod relay;
 pub mod s3;
 pub mod s3_proxy;
-pub mod starved;
 pub mod usage;
 
 use std::collections::HashSet;
