@@ -366,6 +366,7 @@ impl Driver {
     }
 
     fn heartbeat(&mut self) {
+        self.images.tidy();
         if let Some(full) = self.spool.turned() {
             tracing::warn!(full, used = self.spool.used(), "the spool's state changed");
             self.handle(Instant::now(), Input::SpoolFull(full));

@@ -4,7 +4,7 @@ mod fetch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use recorder_codec::{CodecError, Still};
 use recorder_media::stage::ImageKey;
@@ -19,6 +19,8 @@ use fetch::{FetchError, Fetcher};
 const AT_ONCE: usize = 2;
 /// All images of a layout together, as they are kept: 48 MB, or 80 with transparency.
 const PIXELS_MAX: usize = 32 << 20;
+/// More than the delay line and a full backlog hold together.
+const KEPT: Duration = Duration::from_secs(120);
 const RETRY_FIRST: Duration = Duration::from_secs(2);
 const RETRY_MAX: Duration = Duration::from_secs(60);
 
@@ -43,9 +45,10 @@ type Failures = Arc<Mutex<BTreeMap<ImageKey, String>>>;
 pub(crate) struct Images {
     allow_private: bool,
     album: Arc<Album>,
-    /// Those of the layout before are kept: it is in force until the new one comes out of the delay line.
-    before: BTreeMap<ImageKey, AbortHandle>,
-    now: BTreeMap<ImageKey, AbortHandle>,
+    /// Those of layouts before, and since when: they are in force until the new one comes out of the delay line.
+    before: BTreeMap<ImageKey, Instant>,
+    /// With what brings them; None: they were there.
+    now: BTreeMap<ImageKey, Option<AbortHandle>>,
     failures: Failures,
     free: Arc<Semaphore>,
     /// One has come, or cannot.
@@ -66,22 +69,28 @@ impl Images {
         if images.iter().map(|image| key(&image.url)).collect::<BTreeSet<_>>().iter().eq(self.now.keys()) {
             return;
         }
-        let (mut oldest, mut old) = (std::mem::take(&mut self.before), std::mem::take(&mut self.now));
+        let mut old = std::mem::take(&mut self.now);
         for image in images {
             let key = key(&image.url);
             if !self.now.contains_key(&key) {
-                let task = old.remove(&key).or_else(|| oldest.remove(&key)).unwrap_or_else(|| self.spawn(key, image));
+                let is_there = self.before.remove(&key).filter(|_| self.album.has(key)).map(|_| None);
+                let task = old.remove(&key).or(is_there).unwrap_or_else(|| Some(self.spawn(key, image)));
                 self.now.insert(key, task);
             }
         }
-        // What has not come so far is not waited for any more.
-        let (come, awaited): (BTreeMap<_, _>, BTreeMap<_, _>) = old.into_iter().partition(|(_, task)| task.is_finished());
-        self.before = come;
-        for (key, task) in oldest.into_iter().chain(awaited) {
-            task.abort();
-            self.album.remove(key);
+        for (key, task) in old {
+            // What has not come so far is not waited for any more.
+            task.into_iter().for_each(|task| task.abort());
+            self.before.insert(key, Instant::now());
         }
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).retain(|key, _| self.now.contains_key(key));
+    }
+
+    /// Forgets images of layouts that are not in force any more.
+    pub(crate) fn tidy(&mut self) {
+        for (key, _) in self.before.extract_if(.., |_, since| since.elapsed() > KEPT) {
+            self.album.remove(key);
+        }
     }
 
     fn spawn(&self, key: ImageKey, image: Wanted) -> AbortHandle {
@@ -109,7 +118,7 @@ impl Images {
             loop {
                 let news = self.news.notified();
                 let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect::<BTreeSet<_>>();
-                if self.now.iter().all(|(key, task)| task.is_finished() || failures.contains(key)) {
+                if self.now.keys().all(|key| self.album.has(*key) || failures.contains(key)) {
                     return;
                 }
                 news.await;
@@ -121,7 +130,7 @@ impl Images {
 
 impl Drop for Images {
     fn drop(&mut self) {
-        self.now.values().chain(self.before.values()).for_each(AbortHandle::abort);
+        self.now.values().flatten().for_each(AbortHandle::abort);
     }
 }
 
@@ -151,6 +160,7 @@ impl Bring {
             wait = (wait * 2).min(RETRY_MAX);
         }
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        self.news.notify_waiters();
     }
 
     async fn try_once(&self) -> Result<(), LoadError> {
@@ -165,12 +175,6 @@ impl Bring {
         }
         self.album.put(self.key, still);
         Ok(())
-    }
-}
-
-impl Drop for Bring {
-    fn drop(&mut self) {
-        self.news.notify_waiters();
     }
 }
 

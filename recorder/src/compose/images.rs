@@ -29,6 +29,10 @@ impl Album {
         self.images.lock().unwrap_or_else(PoisonError::into_inner).values().map(|image| image.picture.y.len()).sum()
     }
 
+    pub(crate) fn has(&self, key: ImageKey) -> bool {
+        self.images.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&key)
+    }
+
     #[cfg(test)]
     pub(crate) fn keys(&self) -> Vec<ImageKey> {
         self.images.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()

@@ -39,7 +39,7 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
 }
 
 #[tokio::test]
-async fn an_image_comes_into_the_album_and_goes_with_the_layout_after_the_next() {
+async fn an_image_stays_in_the_album_while_a_layout_that_shows_it_may_be_in_force() {
     let (server, album) = (server().await, Arc::new(Album::default()));
     let mut images = Images::new(album.clone(), true);
     let red = format!("{server}/red.png");
@@ -48,12 +48,17 @@ async fn an_image_comes_into_the_album_and_goes_with_the_layout_after_the_next()
     assert_eq!(images.failure(), None);
     images.want(Vec::new());
     assert_eq!(album.keys(), [key(&red)], "what is in the delay line shows it");
-    images.want(Vec::new());
-    assert_eq!(album.keys(), [key(&red)], "it is the same layout");
     images.want(vec![wanted(red.clone())]);
-    images.want(Vec::new());
+    images.tidy();
+    assert_eq!((album.keys(), images.before.len()), (vec![key(&red)], 0), "it is wanted again");
     images.want(vec![wanted(format!("{server}/another"))]);
-    assert_eq!(album.keys(), []);
+    images.want(Vec::new());
+    images.tidy();
+    assert_eq!(album.keys(), [key(&red)], "however often the layout changes meanwhile");
+    let long_ago = Instant::now().checked_sub(KEPT + Duration::from_secs(1)).expect("a machine that has run for a while");
+    images.before.values_mut().for_each(|since| *since = long_ago);
+    images.tidy();
+    assert_eq!((album.keys(), images.before.len()), (vec![], 0));
 }
 
 #[tokio::test]
@@ -66,6 +71,9 @@ async fn what_is_no_image_is_said_without_its_path_until_it_is_not_wanted_any_mo
     assert!(said.starts_with("spec.layout.userImages: ") && !said.contains("secret"), "{said}");
     images.want(Vec::new());
     assert_eq!((images.failure(), album.keys()), (None, vec![]));
+    images.want(vec![wanted(format!("{server}/secret?signature=secret"))]);
+    images.settled(LIMIT).await;
+    assert_eq!(images.failure(), Some(said), "it is tried again");
 }
 
 #[tokio::test]
