@@ -161,7 +161,7 @@ fn take_report(v: &ValidatedRecording, status: &mut RecordingStatus, report: &Re
     status.job_generation = Some(report.generation);
     status.participant_count = Some(report.participants.into());
     let old = status.progress.clone().unwrap_or_default();
-    status.progress = Some(progress(&old, report));
+    status.progress = Some(progress(v, &old, report));
     status.playlist_count = Some(status.playlist_count.unwrap_or(0).max(report.counters.playlists.into()));
     status.gap_count = Some(status.gap_count.unwrap_or(0).max(count(report.gaps.count)));
     status.gap_seconds = Some(status.gap_seconds.unwrap_or(0).max(ceiled(report.gaps.seconds)));
@@ -173,8 +173,9 @@ fn take_report(v: &ValidatedRecording, status: &mut RecordingStatus, report: &Re
     }
 }
 
-fn progress(old: &Progress, report: &Report) -> Progress {
+fn progress(v: &ValidatedRecording, old: &Progress, report: &Report) -> Progress {
     let counters = &report.counters;
+    let snapshots = |old: Option<i64>, now| v.spec.output.snapshots.map(|_| old.unwrap_or(0).max(count(now)));
     let uploaded_files = old.uploaded_files.max(count(counters.uploaded_files));
     let recorded_files = old.recorded_files.max(count(counters.recorded_files));
     let percent = if recorded_files == 0 { 0 } else { (uploaded_files.saturating_mul(100) / recorded_files).min(100) };
@@ -186,6 +187,8 @@ fn progress(old: &Progress, report: &Report) -> Progress {
         recorded_seconds: old.recorded_seconds.max(count(counters.recorded_seconds)),
         backlog_seconds: count(report.backlog_seconds),
         backup_files: count(counters.backup_files),
+        snapshots: snapshots(old.snapshots, counters.snapshots),
+        snapshots_lost: snapshots(old.snapshots_lost, counters.snapshots_lost),
     }
 }
 

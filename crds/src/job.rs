@@ -1,6 +1,8 @@
 //! The job: what a controller orders and a recorder reads. Versioned; unknown fields are ignored, an unknown version is refused.
 
-use crate::recording::{AudioProfile, ChannelProfile, Layout, Media, Mode, ServerSideEncryption, Subscription, TestPattern, VideoStream};
+use crate::recording::{
+    AudioProfile, ChannelProfile, Layout, Media, Mode, ServerSideEncryption, Snapshots, Subscription, TestPattern, VideoStream,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -107,6 +109,9 @@ pub struct JobSpec {
     pub max_duration_seconds: u32,
     pub drain_timeout_seconds: u32,
     pub hls: JobHls,
+    /// Absent in jobs of controllers that did not know it: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshots: Option<Snapshots>,
     /// In mode Composite.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layout: Option<Layout>,
@@ -228,7 +233,7 @@ mod tests {
         let job = Job::parse(FIRST).expect("the first job");
         assert_eq!((job.spec.video_stream, &job.spec.subscription), (VideoStream::High, &Subscription::default()));
         assert_eq!(job.spec.audio_profile, AudioProfile::Mono48);
-        assert_eq!((&job.spec.backup_storage, &job.spec.layout), (&None, &None));
+        assert_eq!((&job.spec.backup_storage, &job.spec.layout, job.spec.snapshots), (&None, &None, None));
         assert_eq!((job.attempt, job.generation, job.desired_state), (1, 3, JobState::Stopped));
         assert_eq!(job.stop_reason, Some(StopReason::Deleted));
         assert!(matches!(&job.spec.channel.room, Room::Livekit { url } if url == "wss://sfu.example.com"));

@@ -19,8 +19,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use channel::{Channel, ChannelProfile, LiveKit, TestPattern};
-pub use layout::{Canvas, Fit, Layout, LayoutType, Region, UserImage};
-pub use output::{Hls, Output};
+pub use layout::{Canvas, Captions, Fit, Layout, LayoutType, Region, UserImage, Watermark, WatermarkType};
+pub use output::{Hls, Output, Snapshots};
 pub use pod::{PodOptions, Spool};
 pub use references::{CaBundle, KeyRef, SecretRef};
 pub use storage::{EncryptionType, S3Storage, ServerSideEncryption, Storage, VolumeStorage};
@@ -77,6 +77,8 @@ pub use token::Token;
         .message("spec.subscription speaks of a kind that spec.media does not record: remove subscription.audio (media: Video) or subscription.video (media: Audio)"),
     validation = Rule::new("!has(self.layout) || (self.mode == 'Composite' && self.media != 'Audio')")
         .message("spec.layout has a meaning only in mode: Composite with pictures: remove it"),
+    validation = Rule::new("!has(self.output.snapshots) || self.media != 'Audio'")
+        .message("spec.output.snapshots has a meaning only with pictures: remove it or media: Audio"),
     validation = Rule::new("has(self.startDeadlineSeconds) == has(oldSelf.startDeadlineSeconds) && (!has(self.startDeadlineSeconds) || self.startDeadlineSeconds == oldSelf.startDeadlineSeconds)")
         .message("spec.startDeadlineSeconds cannot be changed: apply a new Recording"),
     validation = Rule::new("self.output == oldSelf.output").message("spec.output cannot be changed: apply a new Recording"),
@@ -107,7 +109,7 @@ pub struct RecordingSpec {
     /// What to record. Default: AudioVideo.
     #[serde(default)]
     pub media: Media,
-    /// Which layer to take of a picture that is sent in several sizes. High: the largest. Low: the smallest. Auto: as the server chooses. Default: High.
+    /// Which layer to take of a picture that is sent in several sizes. High: the largest. Low: the smallest. Auto: in mode Composite the smallest that fills its place, else as the server chooses. Default: High, in mode Composite Auto.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub video_stream: Option<VideoStream>,
     /// How sound is written. Default: 48 kHz mono at 48 kbit/s.
@@ -156,6 +158,15 @@ pub struct RecordingSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 2592000))]
     pub ttl_seconds_after_finished: Option<i64>,
+}
+
+impl RecordingSpec {
+    pub fn video_stream(&self) -> VideoStream {
+        self.video_stream.unwrap_or(match self.mode {
+            Mode::Individual => VideoStream::High,
+            Mode::Composite => VideoStream::Auto,
+        })
+    }
 }
 
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]

@@ -84,6 +84,9 @@ pub struct Counters {
     pub packets_lost: u64,
     /// Playlists that exist in storage.
     pub playlists: u32,
+    /// Snapshots confirmed by storage, and those that were taken and will never be.
+    pub snapshots: u64,
+    pub snapshots_lost: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

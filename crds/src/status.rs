@@ -133,6 +133,12 @@ pub struct Progress {
     /// Files that are in backupStorage and not in storage.
     #[serde(default)]
     pub backup_files: i64,
+    /// Snapshots confirmed by storage; absent without output.snapshots.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshots: Option<i64>,
+    /// Snapshots that were taken and could not be stored or made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshots_lost: Option<i64>,
 }
 
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]

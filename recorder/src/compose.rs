@@ -2,18 +2,20 @@
 //! What did not change is not done again: a camera without a new picture is not scaled, a tile without one not painted.
 
 mod images;
+mod text;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use recorder_codec::h264::{H264Config, H264Encoder, Latency, Preset, Rate};
 
-use recorder_codec::{CodecError, Colour, Crop, I420, Picture, Rotation, Scaler};
+use bytes::Bytes;
+use recorder_codec::{CodecError, Colour, Crop, I420, Picture, Rotation, Scaler, jpeg};
 use recorder_media::canvas::{Canvas, Content, Fill, Pictures, Planes, Scene};
 use recorder_media::stage::Visual;
 use recorder_media::{ComposedPicture, Encoding, MediaTime, SourceUnit, TrackKey};
 
-pub use images::Album;
+pub(crate) use images::Album;
 use images::Images;
 
 use crate::transcode::{Decoding, TranscodeError, access_unit};
@@ -22,11 +24,11 @@ use crate::transcode::{Decoding, TranscodeError, access_unit};
 const KEPT_90K: i64 = 60 * MediaTime::PER_SECOND;
 
 /// A frame of the composite; None if none was asked for.
-pub type Composed = (Option<ComposedPicture>, Vec<TrackKey>);
+pub(crate) type Composed = (Option<ComposedPicture>, Vec<TrackKey>);
 
 /// One thread's work; frames in order of time.
 #[derive(Debug)]
-pub struct Composer {
+pub(crate) struct Composer {
     shown: Shown,
     canvas: Option<Canvas<Visual>>,
     encoder: Option<(Format, H264Encoder)>,
@@ -41,7 +43,7 @@ struct Format {
 
 impl Composer {
     /// Shows the images that are in `album` at the time, and those that come later.
-    pub fn new(album: Arc<Album>) -> Self {
+    pub(crate) fn new(album: Arc<Album>) -> Self {
         let shown = Shown { cameras: Cameras::default(), images: Images::new(album) };
         Self { shown, canvas: None, encoder: None, owes_key: false }
     }
@@ -52,7 +54,7 @@ impl Composer {
     ///
     /// # Errors
     /// [`CodecError::Open`] and [`CodecError::Encode`] of the encoder: nothing that a unit could cause.
-    pub fn frame(
+    pub(crate) fn frame(
         &mut self,
         at: MediaTime,
         scene: Option<Scene<Visual>>,
@@ -72,7 +74,7 @@ impl Composer {
         let Some(canvas) = &mut self.canvas else { return Ok((None, undecodable)) };
         canvas.paint(&changed, &mut self.shown);
         let Some(encoding) = encoding else { return Ok((None, undecodable)) };
-        let Planes { width, height, y, u, v } = canvas.planes();
+        let Planes { width, height, y, u, v, .. } = canvas.planes();
         let size = (width, height);
         let format = Format { size, encoding };
         let encoder = match self.encoder.take().filter(|(of, _)| *of == format) {
@@ -85,6 +87,21 @@ impl Composer {
         let Some(frame) = frames.pop() else { return Ok((None, undecodable)) };
         self.owes_key &= !frame.keyframe;
         Ok((Some(ComposedPicture { key: frame.keyframe, size, data: access_unit(&frame) }), undecodable))
+    }
+
+    /// The canvas, or a camera's picture as it was decoded, as JPEG; None: there is none.
+    pub(crate) fn still(&self, camera: Option<TrackKey>) -> Option<Bytes> {
+        let encoded = match camera {
+            None => {
+                let Planes { width, height, y, u, v, .. } = self.canvas.as_ref()?.planes();
+                jpeg(&I420 { width, height, y, u, v }, Colour::BT601)
+            }
+            Some(track) => {
+                let picture = self.shown.cameras.0.get(&track)?.picture.as_ref()?;
+                jpeg(&picture.i420(), picture.colour)
+            }
+        };
+        encoded.inspect_err(|error| tracing::warn!(%error, "a snapshot cannot be encoded")).ok().map(Bytes::from)
     }
 
     /// The encoder failed: the next picture is by another one.
@@ -125,30 +142,34 @@ impl Shown {
     /// For what is to be painted from now on.
     fn prepare(&mut self, scene: &Scene<Visual>, at: MediaTime) {
         self.cameras.retain(scene, at);
-        self.images.set_ground(scene.background);
         self.images.forget_sizes();
+        self.images.write(&scene.texts);
     }
 }
 
 impl Pictures<Visual> for Shown {
     fn size(&self, source: Visual) -> Option<(u32, u32)> {
         match source {
-            Visual::Camera(track) => self.cameras.0.get(&track)?.picture.as_ref().map(|picture| (picture.width, picture.height)),
-            Visual::Image(key) => self.images.size(key),
+            Visual::Camera(track) => self.cameras.0.get(&track)?.size(),
+            other => self.images.size(other),
         }
+    }
+
+    fn is_see_through(&self, source: Visual) -> bool {
+        self.images.is_see_through(source)
     }
 
     fn scaled(&mut self, source: Visual, fill: Fill) -> Option<Planes<'_>> {
         match source {
             Visual::Camera(track) => self.cameras.0.get_mut(&track)?.scaled(fill),
-            Visual::Image(key) => self.images.scaled(key, fill),
+            other => self.images.scaled(other, fill),
         }
     }
 }
 
 fn planes(picture: &Picture) -> Planes<'_> {
     let Picture { width, height, y, u, v, .. } = picture;
-    Planes { width: *width, height: *height, y, u, v }
+    Planes { width: *width, height: *height, y, u, v, alpha: None }
 }
 
 #[derive(Debug, Default)]
@@ -173,8 +194,17 @@ impl Cameras {
         let (mut changed, mut undecodable) = (Vec::new(), Vec::new());
         for (track, unit) in units {
             let camera = self.0.entry(track).or_insert_with(|| Camera::new(at));
+            let before = camera.size();
             let noted = match camera.decode(&unit, at) {
-                Ok(true) => &mut changed,
+                Ok(true) => {
+                    if unit.key {
+                        undecodable.retain(|other| *other != track);
+                    }
+                    if let Some((width, height)) = camera.size().filter(|size| before != Some(*size)) {
+                        tracing::info!(track = track.0, width, height, "pictures of another size");
+                    }
+                    &mut changed
+                }
                 Ok(false) => continue,
                 Err(error) => {
                     tracing::debug!(%error, "a picture cannot be decoded");
@@ -198,6 +228,10 @@ impl Cameras {
 impl Camera {
     fn new(at: MediaTime) -> Self {
         Self { decoding: Decoding::default(), used: at, picture: None, scaler: Scaler::new(), scaled: None, pixels: Picture::default() }
+    }
+
+    fn size(&self) -> Option<(u32, u32)> {
+        self.picture.as_ref().map(|picture| (picture.width, picture.height))
     }
 
     /// Whether there is another picture now.

@@ -19,6 +19,7 @@ use crate::replay::Numbers;
 use crate::report::{self, Publisher};
 use crate::spool::Spool;
 use crate::spool::journal::{Intake, Journal};
+use crate::stills::Stills;
 use crate::timeline::Timeline;
 use crate::transcode::Transcoders;
 use crate::uploader::Uploader;
@@ -72,6 +73,7 @@ pub(crate) struct Driver {
     pub(crate) spool: Spool,
     pub(crate) audio: AudioChains,
     pub(crate) transcoders: Transcoders,
+    pub(crate) stills: Stills,
     pub(crate) images: Images,
     pub(crate) uploader: Uploader,
     pub(crate) orders: mpsc::Sender<ConnectOrder>,
@@ -243,10 +245,11 @@ impl Driver {
                 self.uploader.put_manifest(op, manifest::render(&self.identity, self.session.manifest()), to);
             }
             Output::RemoveFromBackup { op, what } => self.uploader.remove_from_backup(op, self.keys(what)),
+            Output::Snapshot { snapshot, codec, data } => self.stills.make(snapshot, codec, data),
+            Output::PutSnapshot { op, name, picture } => self.uploader.put_snapshot(op, name, picture),
             Output::RequestKeyframe { track } => self.order_for(track, ConnectOrder::RequestKeyframe),
             Output::Subscribe { track, wanted } => self.order_for(track, |track| ConnectOrder::Subscribe { track, wanted }),
-            // No connector asks for sizes: with LiveKit a camera stood still after it had been asked for a smaller picture and a larger one again.
-            Output::Size { .. } => {}
+            Output::Size { track, width, height } => self.order_for(track, |track| ConnectOrder::Size { track, width, height }),
             Output::ReportChanged => self.show(),
             Output::Finished(outcome) => {
                 let reason = self.state.end_reason.take();

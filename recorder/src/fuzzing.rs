@@ -62,6 +62,7 @@ fn go_on(manifest: Manifest) {
         idle_counts_publishers: false,
         backup: false,
         report_quality: ReportQuality::Sender,
+        snapshots: None,
         resume: Some(Resume { manifest, replay: None }),
     };
     let mut session = Session::new(config, Tick(0), WallMicros(1_767_225_599_000_000));

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use recorder_media::canvas::Yuv;
 use recorder_media::layout::{Canvas, Fit, Layout, Rect, Region};
-use recorder_media::stage::{Composition, Images, UserImage};
-use recorder_media::{Encoding, Mode, Order, Selection, Subscription};
+use recorder_media::stage::{Composition, Images, Mark, UserImage, Watermark};
+use recorder_media::{Encoding, Mode, Order, Selection, SnapshotPlan, Subscription};
 use recording_crds::job::{Job, JobState, StopReason};
-use recording_crds::recording::{self, LayoutType};
+use recording_crds::recording::{self, LayoutType, WatermarkType};
 use tokio::sync::mpsc;
 
 use crate::images::{self, Wanted};
@@ -109,15 +109,24 @@ pub(crate) fn mode(job: &Job) -> Mode {
     composition(job).map_or(Mode::Individual, Mode::Composite)
 }
 
+/// Pictures besides.
+pub(crate) fn snapshots(job: &Job) -> Option<SnapshotPlan> {
+    let recording::Snapshots { interval_seconds, per_participant } = job.spec.snapshots?;
+    Some(SnapshotPlan { interval_seconds: interval_seconds.unsigned_abs(), per_participant })
+}
+
 fn composition(job: &Job) -> Option<Composition> {
     if job.spec.mode != recording::Mode::Composite {
         return None;
     }
-    let recording::Layout { kind, canvas, max_resolution_uid, regions, user_images } = job.spec.layout.clone().unwrap_or_default();
+    let recording::Layout { kind, canvas, max_resolution_uid, regions, user_images, watermarks, captions } =
+        job.spec.layout.clone().unwrap_or_default();
     let images = Images {
         background: canvas.background_image_url.as_deref().map(images::key),
         default_user: canvas.default_user_image_url.as_deref().map(images::key),
         users: user_images.into_iter().map(|user| UserImage { image: images::key(&user.url), uid: user.uid, fit: fit(user.fit) }).collect(),
+        watermarks: watermarks.iter().map(watermark).collect(),
+        caption_percent: captions.filter(|captions| captions.enabled).and_then(|captions| u8::try_from(captions.size_percent).ok()),
     };
     // What the schema has let through.
     let pixels = |n: i32| n.unsigned_abs();
@@ -143,6 +152,18 @@ fn region(region: recording::Region) -> Region {
     Region { uid, rect: Rect { x, y, width, height }, fit: self::fit(fit), opacity_percent, z_order }
 }
 
+fn watermark(watermark: &recording::Watermark) -> Watermark {
+    let recording::Watermark { kind, ref url, ref text, left, top, width, height, opacity_percent } = *watermark;
+    let mark = match kind {
+        WatermarkType::Image => Mark::Image(images::key(url.as_deref().unwrap_or_default())),
+        WatermarkType::Text => Mark::Text(text.clone().unwrap_or_default()),
+        WatermarkType::Timestamp => Mark::Time,
+    };
+    let [x, y, width, height] = [left, top, width, height].map(i32::unsigned_abs);
+    let opacity_percent = u8::try_from(opacity_percent).unwrap_or(100);
+    Watermark { mark, rect: Rect { x, y, width, height }, opacity_percent }
+}
+
 const fn fit(fit: recording::Fit) -> Fit {
     match fit {
         recording::Fit::Crop => Fit::Crop,
@@ -155,11 +176,13 @@ pub(crate) fn images(job: &Job) -> Option<Vec<Wanted>> {
     if job.spec.mode != recording::Mode::Composite || job.desired_state != JobState::Recording {
         return None;
     }
-    let recording::Layout { canvas, user_images, .. } = job.spec.layout.clone().unwrap_or_default();
+    let recording::Layout { canvas, user_images, watermarks, .. } = job.spec.layout.clone().unwrap_or_default();
     let of = |field: &'static str| move |url: String| Wanted { url, field };
     let ground = canvas.background_image_url.map(of("canvas.backgroundImageURL"));
     let everybody = canvas.default_user_image_url.map(of("canvas.defaultUserImageURL"));
-    Some(ground.into_iter().chain(everybody).chain(user_images.into_iter().map(|user| of("userImages")(user.url))).collect())
+    let users = user_images.into_iter().map(|user| of("userImages")(user.url));
+    let marks = watermarks.into_iter().filter_map(|watermark| watermark.url.map(of("watermarks")));
+    Some(ground.into_iter().chain(everybody).chain(users).chain(marks).collect())
 }
 
 /// The job's lists as the session takes them.

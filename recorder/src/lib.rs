@@ -4,7 +4,7 @@
 
 mod audio;
 mod cli;
-pub mod compose;
+mod compose;
 mod connect;
 mod credentials;
 mod driver;
@@ -20,6 +20,7 @@ mod replay;
 mod report;
 mod spool;
 mod start;
+mod stills;
 mod store;
 mod timeline;
 mod transcode;

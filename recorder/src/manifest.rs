@@ -3,6 +3,8 @@
 
 mod records;
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use recorder_media as media;
 use recorder_media::{LEDGER_CHUNK, MediaTime};
@@ -68,9 +70,20 @@ pub(crate) struct Head {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     clock_overrides: Vec<ClockOverride>,
     playlists: Vec<Playlist>,
+    /// Absent: none was taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    snapshots: Option<Snapshots>,
     /// Only in a spool's state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     marks: Option<Marks>,
+}
+
+/// Stills: taken are also those that wait for storage.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+struct Snapshots {
+    taken: u64,
+    stored: u64,
+    lost: u64,
 }
 
 /// Where a replay of the journal goes on.
@@ -84,6 +97,9 @@ struct Marks {
     tracks: Vec<(Option<media::UnitMark>, Option<media::UnitMark>)>,
     /// Of each playlist, in order: the end of its newest finished segment.
     playlists: Vec<Option<media::Seam>>,
+    /// Of each snapshot's base, the newest moments.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    snapshots: BTreeMap<String, media::SnapshotMark>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -345,6 +361,7 @@ fn head_with(identity: &Identity, manifest: &media::Manifest, marks: Option<Mark
         gaps: manifest.gaps.iter().map(Gap::from).collect(),
         clock_overrides: manifest.clock_overrides.iter().map(ClockOverride::from).collect(),
         playlists: manifest.playlists.iter().map(Playlist::from).collect(),
+        snapshots: Snapshots::of(&manifest.snapshots),
         marks,
     };
     serde_json::to_vec(&head).unwrap_or_default().into()
@@ -433,6 +450,7 @@ impl Head {
             gaps: self.gaps.into_iter().map(Into::into).collect(),
             clock_overrides: self.clock_overrides.into_iter().map(Into::into).collect(),
             playlists: self.playlists.into_iter().map(Into::into).collect(),
+            snapshots: self.snapshots.map(Into::into).unwrap_or_default(),
             outcome: self.outcome.map(|outcome| outcome.0),
         };
         Ok(match self.marks {

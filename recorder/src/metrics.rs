@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prometheus::{CounterVec, Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+use prometheus::{CounterVec, Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
 use crate::connect::ConnectStats;
 use crate::outcome::gap_reason;
@@ -20,6 +20,9 @@ pub(crate) struct Metrics {
     upload_bytes: IntCounter,
     upload_duration: Histogram,
     spool_bytes: IntGauge,
+    transcoding: Gauge,
+    overload_step: IntGauge,
+    snapshots: IntCounterVec,
 }
 
 impl Metrics {
@@ -41,8 +44,14 @@ impl Metrics {
                     .buckets(vec![0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0]),
             )?,
             spool_bytes: IntGauge::new("recorder_spool_bytes", "Media waiting on disk")?,
+            transcoding: Gauge::new("recorder_transcode_backlog_seconds", "Pictures waiting to be decoded and encoded")?,
+            overload_step: IntGauge::new("recorder_overload_step", "How much less is composed than asked for, 0 to 4")?,
+            snapshots: IntCounterVec::new(
+                Opts::new("recorder_snapshots_total", "Snapshots stored, and those that will not be"),
+                &["result"],
+            )?,
         };
-        let all: [Box<dyn prometheus::core::Collector>; 11] = [
+        let all: [Box<dyn prometheus::core::Collector>; 14] = [
             Box::new(metrics.packets.clone()),
             Box::new(metrics.packets_lost.clone()),
             Box::new(metrics.packets_recovered.clone()),
@@ -53,6 +62,9 @@ impl Metrics {
             Box::new(metrics.upload_bytes.clone()),
             Box::new(metrics.upload_duration.clone()),
             Box::new(metrics.spool_bytes.clone()),
+            Box::new(metrics.transcoding.clone()),
+            Box::new(metrics.overload_step.clone()),
+            Box::new(metrics.snapshots.clone()),
             Box::new(IntGauge::with_opts(
                 Opts::new("recorder_build_info", "Always 0; the version is in the label").const_label("version", env!("CARGO_PKG_VERSION")),
             )?),
@@ -75,7 +87,11 @@ impl Metrics {
         raise(&self.segments.with_label_values(&["finished"]), report.recorded_files);
         raise(&self.segments.with_label_values(&["stored"]), report.uploaded_files);
         raise(&self.upload_bytes, report.uploaded_bytes);
+        raise(&self.snapshots.with_label_values(&["stored"]), report.snapshots);
+        raise(&self.snapshots.with_label_values(&["lost"]), report.snapshots_lost);
         self.spool_bytes.set(i64::try_from(spool_bytes).unwrap_or(i64::MAX));
+        self.transcoding.set(report.transcoding90k as f64 / 90_000.0);
+        self.overload_step.set(report.overload_step.into());
         let mut gaps = std::collections::BTreeMap::new();
         for gap in &manifest.gaps {
             *gaps.entry(gap_reason(gap.reason)).or_insert(0.0) += gap.duration90k as f64 / 90_000.0;

@@ -85,6 +85,8 @@ pub(crate) fn fill(report: &mut Report, session: &recorder_media::Report, encryp
         packets: session.packets,
         packets_lost: session.packets_lost,
         playlists: session.playlists_stored,
+        snapshots: session.snapshots,
+        snapshots_lost: session.snapshots_lost,
     };
     report.backlog_seconds = seconds(session.backlog90k);
     report.gaps = Gaps {

@@ -35,6 +35,7 @@ use crate::replay::Numbers;
 use crate::report::{self, Publisher};
 use crate::spool::journal::Intake;
 use crate::spool::{Folders, Spool, recovery};
+use crate::stills::Stills;
 use crate::store::{self, StoreFailure};
 use crate::timeline::Timeline;
 use crate::transcode::Transcoders;
@@ -150,6 +151,7 @@ async fn record(cli: &Cli, job: &Job, publisher: &Publisher) -> Result<Ended, In
         spool,
         audio: AudioChains::new(audio::profile(job.spec.audio_profile)),
         transcoders: Transcoders::new(results.clone(), album),
+        stills: Stills::new(results.clone()),
         images,
         uploader,
         orders,
@@ -231,6 +233,7 @@ fn config(job: &Job, resume: Option<Resume>) -> Config {
         idle_counts_publishers: job.spec.channel.profile == ChannelProfile::LiveBroadcasting,
         backup: job.spec.backup_storage.is_some(),
         report_quality: ReportQuality::Sender,
+        snapshots: job::snapshots(job),
         resume,
     }
 }

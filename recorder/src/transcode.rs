@@ -4,13 +4,13 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use recorder_codec::h264::{EncodedFrame, H264Config, H264Encoder};
 use recorder_codec::video::{VideoCodec, VideoDecoder};
-use recorder_codec::{CodecError, Colour, Picture, Rotation};
+use recorder_codec::{CodecError, Colour, Picture, Rotation, jpeg};
 use recorder_media::canvas::Scene;
 use recorder_media::stage::Visual;
 use recorder_media::{
@@ -30,6 +30,8 @@ pub(crate) enum TranscodeError {
     Codec(#[from] CodecError),
     #[error("failed to decode a picture: one that it refers to is missing; the next key frame helps")]
     Reference,
+    #[error("failed to decode a picture: it shows nothing")]
+    Nothing,
     #[error("failed to encode a picture: the encoder holds it back")]
     HeldBack,
     #[error("failed to transcode {0:?}: only H.264, VP8, VP9 and AV1 are")]
@@ -63,10 +65,18 @@ impl Transcoders {
             }
         }
         // The session leaves at most as many unanswered as the queue holds; without a thread the picture is lost, and said to be.
-        let sent = self.threads.get(&playlist).is_some_and(|thread| thread.try_send((op, work)).is_ok());
-        if !sent {
-            let _ = self.results.send(Input::VideoEncoded { playlist, op, result: Transcoded::Undecodable });
+        let Some(thread) = self.threads.get(&playlist) else { return self.refuse(playlist, op, work) };
+        match thread.try_send((op, work)) {
+            Ok(()) => {}
+            Err(TrySendError::Full((op, work)) | TrySendError::Disconnected((op, work))) => self.refuse(playlist, op, work),
         }
+    }
+
+    fn refuse(&self, playlist: PlaylistKey, op: OpId, mut work: VideoOp) {
+        for snapshot in work.snapshots_mut().map(std::mem::take).unwrap_or_default() {
+            let _ = self.results.send(Input::SnapshotTaken { snapshot, picture: None });
+        }
+        let _ = self.results.send(Input::VideoEncoded { playlist, op, result: Transcoded::Undecodable });
     }
 
     fn spawn(&self, playlist: PlaylistKey) -> std::io::Result<SyncSender<(OpId, VideoOp)>> {
@@ -79,13 +89,19 @@ impl Transcoders {
 
 /// Until the sender is gone and the queue is empty.
 fn answer_all(playlist: PlaylistKey, mut chain: Chain, work: &Receiver<(OpId, VideoOp)>, results: &UnboundedSender<Input>) {
-    for (op, work) in work {
+    for (op, mut work) in work {
+        let snapshots = work.snapshots_mut().map(std::mem::take).unwrap_or_default();
+        chain.keeps = !snapshots.is_empty();
         let unwound = catch_unwind(AssertUnwindSafe(|| chain.run(work)));
         let result = unwound.unwrap_or_else(|_| {
             // Every operation is answered, or the recording would wait for it; what the chain was in the middle of is unknown.
             chain = Chain { owes_key: true, scene: chain.scene.take(), ..Chain::new(chain.album.clone()) };
             Transcoded::Undecodable
         });
+        for snapshot in snapshots {
+            let picture = catch_unwind(AssertUnwindSafe(|| chain.still(snapshot.camera))).ok().flatten();
+            let _ = results.send(Input::SnapshotTaken { snapshot, picture });
+        }
         if results.send(Input::VideoEncoded { playlist, op, result }).is_err() {
             return; // the recording is over
         }
@@ -131,6 +147,9 @@ struct Chain {
     /// Of the composite: the newest one.
     scene: Option<Scene<Visual>>,
     album: Arc<Album>,
+    /// A snapshot is wanted of what is decoded next, and what that was.
+    keeps: bool,
+    kept: Option<Picture>,
 }
 
 #[derive(Debug)]
@@ -142,13 +161,16 @@ struct Encoder {
 
 impl Chain {
     fn new(album: Arc<Album>) -> Self {
-        Self { decoding: Decoding::default(), encoder: None, owes_key: false, composer: None, scene: None, album }
+        let (decoding, encoder, composer) = (Decoding::default(), None, None);
+        Self { decoding, encoder, owes_key: false, composer, scene: None, album, keeps: false, kept: None }
     }
 
     fn run(&mut self, work: VideoOp) -> Transcoded {
         let (codec, data, key, rotation, at, force_key) = match work {
-            VideoOp::Transcode { codec, data, key, rotation, at, force_key } => (codec, data, key, rotation, at, force_key),
-            VideoOp::Compose { units, scene, encoding, at, force_key } => return self.compose(at, units, scene, encoding, force_key),
+            VideoOp::Transcode { codec, data, key, rotation, at, force_key, snapshots: _ } => (codec, data, key, rotation, at, force_key),
+            VideoOp::Compose { units, scene, encoding, at, force_key, snapshots: _ } => {
+                return self.compose(at, units, scene, encoding, force_key);
+            }
             VideoOp::Finish => return Transcoded::Hidden,
         };
         self.owes_key |= force_key;
@@ -160,11 +182,14 @@ impl Chain {
             }
         };
         let Some(picture) = decoded else { return Transcoded::Hidden };
-        self.encode(&picture.rotated(Rotation::from_degrees(rotation)), at.0).unwrap_or_else(|error| {
+        let upright = picture.rotated(Rotation::from_degrees(rotation));
+        let encoded = self.encode(&upright, at.0).unwrap_or_else(|error| {
             tracing::warn!(%error, "a picture cannot be encoded");
             (self.encoder, self.owes_key) = (None, true);
             Transcoded::Undecodable
-        })
+        });
+        self.kept = self.keeps.then_some(upright);
+        encoded
     }
 
     fn compose(
@@ -188,6 +213,15 @@ impl Chain {
             (None, Vec::new())
         });
         Transcoded::Composed { picture, undecodable }
+    }
+
+    /// What was made last, as JPEG.
+    fn still(&mut self, camera: Option<TrackKey>) -> Option<Bytes> {
+        if let Some(composer) = &self.composer {
+            return composer.still(camera);
+        }
+        let picture = self.kept.take()?;
+        jpeg(&picture.i420(), picture.colour).ok().map(Bytes::from)
     }
 
     fn encode(&mut self, picture: &Picture, pts: i64) -> Result<Transcoded, TranscodeError> {
@@ -214,7 +248,7 @@ pub(crate) fn access_unit(frame: &EncodedFrame) -> Bytes {
     unit.freeze()
 }
 
-fn video_codec(codec: Codec) -> Result<VideoCodec, TranscodeError> {
+pub(crate) fn video_codec(codec: Codec) -> Result<VideoCodec, TranscodeError> {
     match codec {
         Codec::H264 => Ok(VideoCodec::H264),
         Codec::Vp8 => Ok(VideoCodec::Vp8),

@@ -143,6 +143,18 @@ impl Uploader {
         self.put(Put::Remove { op, keys }, Place::Backup);
     }
 
+    /// Beside everything else: the session leaves few under way.
+    pub(crate) fn put_snapshot(&self, op: OpId, key: String, body: Bytes) {
+        let (storage, results) = (self.primary.storage.clone(), self.results.clone());
+        tokio::spawn(async move {
+            let result = storage.put_snapshot(Document { key, body, kind: DocumentKind::Snapshot }).await;
+            if let Err(error) = &result {
+                tracing::warn!(?error, "storage did not take a snapshot");
+            }
+            let _ = results.send(Input::SnapshotPut { op, result });
+        });
+    }
+
     fn put(&self, put: Put, to: Place) {
         if self.line(to).documents.send(put).is_err() {
             tracing::error!("the document writer is gone");
@@ -163,6 +175,14 @@ impl Storage {
                 // Its number: the name holds an identity, and this is logged.
                 Err(StoreError::Gone(format!("segment {} is not in the spool any more", entry.n)))
             }
+            Err(failure) => Err(failure.into_media()),
+        }
+    }
+
+    /// One of this moment that is there already, of an earlier process or a newer attempt, is as good: it stays.
+    async fn put_snapshot(&self, snapshot: Document) -> Result<(), StoreError> {
+        match self.store.put_document(&snapshot, &Condition::Absent).await {
+            Ok(_) | Err(StoreFailure::Conflict) => Ok(()),
             Err(failure) => Err(failure.into_media()),
         }
     }

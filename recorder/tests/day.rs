@@ -68,6 +68,7 @@ impl Day {
             drain_timeout_seconds: 60,
             idle_counts_publishers: false,
             report_quality: ReportQuality::Sender,
+            snapshots: None,
             backup: false,
             resume: None,
         };
@@ -118,6 +119,7 @@ impl Day {
                 None
             }
             Output::Move { .. } | Output::RemoveFromBackup { .. } => unreachable!("there is no backup"),
+            Output::Snapshot { .. } | Output::PutSnapshot { .. } => unreachable!("none is wanted"),
             Output::Video { .. }
             | Output::Subscribe { .. }
             | Output::Size { .. }

@@ -51,6 +51,15 @@ fn defaults_are_those_of_the_schema() {
     let manifest = with_defaults(&WrongManifests::load().base);
     assert_eq!(manifest["spec"]["idleTimeoutSeconds"], 30);
     assert_eq!(manifest["spec"]["desiredState"], "Recording");
+    assert_eq!(manifest["spec"]["output"]["snapshots"], json!(null), "none without a word");
+}
+
+#[test]
+fn snapshots_without_a_word_are_ten_seconds_apart() {
+    let mut manifest = WrongManifests::load().base;
+    manifest["spec"]["output"] = json!({"snapshots": {}});
+    assert_eq!(check(&manifest), []);
+    assert_eq!(with_defaults(&manifest)["spec"]["output"]["snapshots"], json!({"intervalSeconds": 10, "perParticipant": false}));
 }
 
 #[test]
@@ -89,7 +98,7 @@ fn what_is_immutable_may_not_be_added_changed_or_removed() {
         "videoStream": [null, "High", "Low"],
         "audio": [null, {"profile": "Mono128"}, {"profile": "Stereo192"}],
         "startDeadlineSeconds": [null, 60, 61],
-        "output": [null, {"hls": {"segmentSeconds": 4}}, {"hls": {"segmentSeconds": 6}}],
+        "output": [null, {"hls": {"segmentSeconds": 4}}, {"hls": {"segmentSeconds": 6}}, {"snapshots": {}}, {"snapshots": {"perParticipant": true}}],
         "storage": [s3("recordings"), s3("others"), {"volume": {"claimName": "c"}}],
         "backupStorage": [null, s3("spare"), {"volume": {"claimName": "spare"}}],
         "pod": [null, {"priorityClassName": "low"}, {"priorityClassName": "low", "nodeSelector": {"a": "b"}}],

@@ -61,6 +61,17 @@ fn test_pattern_into_a_volume_with_every_option() {
 }
 
 #[test]
+fn which_layer_is_taken_depends_on_the_mode_unless_it_is_said() {
+    let layer = |spec: Value| {
+        let pod = built(json!({"spec": spec}));
+        let job = pod.metadata.annotations.expect("annotations")["recording-operator.io/job"].clone();
+        serde_json::from_str::<Value>(&job).expect("JSON")["spec"]["videoStream"].clone()
+    };
+    assert_eq!((layer(json!({"mode": "Individual"})), layer(json!({"mode": "Composite"}))), (json!("High"), json!("Auto")));
+    assert_eq!(layer(json!({"mode": "Composite", "videoStream": "Low"})), json!("Low"));
+}
+
+#[test]
 fn a_backup_has_its_own_folder_and_its_own_secret() {
     let files = |changes| {
         let spec = built(changes).spec.expect("set");

@@ -242,3 +242,17 @@ fn a_merge_patch_removes_what_is_gone() {
     assert_eq!(patch, json!({"a": null, "b": {"d": null, "f": 4}, "e": [2]}));
     assert_eq!(merged(old, patch), new);
 }
+
+#[test]
+fn snapshots_are_counted_only_where_they_are_asked_for() {
+    let mut some = report(ReportState::Recording, 30);
+    (some.counters.snapshots, some.counters.snapshots_lost) = (7, 2);
+    let counted = |spec| {
+        let v = validated(&recording(spec));
+        let status = fold(&v, &RecordingStatus::default(), Some(&some), at(1));
+        let restarted = fold(&v, &status, Some(&report(ReportState::Starting, 0)), at(2));
+        restarted.progress.map(|p| (p.snapshots, p.snapshots_lost))
+    };
+    assert_eq!(counted(json!({})), Some((None, None)));
+    assert_eq!(counted(json!({"spec": {"output": {"snapshots": {}}}})), Some((Some(7), Some(2))), "and never fall");
+}

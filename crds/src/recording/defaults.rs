@@ -17,6 +17,9 @@ pub const fn segment_seconds() -> i32 {
 pub const fn composite_segment_seconds() -> i32 {
     6
 }
+pub const fn snapshot_interval_seconds() -> i32 {
+    10
+}
 pub const fn participants() -> i32 {
     2
 }
@@ -40,4 +43,12 @@ pub const fn opacity_percent() -> i32 {
 }
 pub const fn duration_seconds() -> i32 {
     20
+}
+
+pub(super) const fn enabled() -> bool {
+    true
+}
+
+pub(super) const fn caption_percent() -> i32 {
+    4
 }

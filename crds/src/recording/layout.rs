@@ -18,7 +18,9 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new("!has(self.regions) || self.regions.all(r, !has(r.uid) || self.regions.exists_one(other, has(other.uid) && other.uid == r.uid))")
         .message("spec.layout.regions may name a uid once: remove the other region"),
     validation = Rule::new("!has(self.userImages) || self.userImages.all(i, self.userImages.exists_one(other, other.uid == i.uid))")
-        .message("spec.layout.userImages may name a uid once: remove the other image")
+        .message("spec.layout.userImages may name a uid once: remove the other image"),
+    validation = Rule::new("!has(self.watermarks) || self.watermarks.all(w, w.left + w.width <= self.canvas.width && w.top + w.height <= self.canvas.height)")
+        .message("spec.layout.watermarks must lie on the canvas: left + width and top + height may not exceed its width and height")
 )]
 pub struct Layout {
     /// Floating: the first fills the canvas, the others in small on it. BestFit: all of one size. Vertical: one large, the others in columns beside.
@@ -40,6 +42,74 @@ pub struct Layout {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50), extend("x-kubernetes-list-type" = "atomic"))]
     pub user_images: Vec<UserImage>,
+    /// Above everybody, the later ones above the earlier; at most 6. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 6), extend("x-kubernetes-list-type" = "atomic"))]
+    pub watermarks: Vec<Watermark>,
+    /// Names in the picture. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub captions: Option<Captions>,
+}
+
+/// Above the picture, in pixels of the canvas.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("(self.type == 'Image') == has(self.url)")
+        .message("spec.layout.watermarks: url belongs to type Image: set both or neither"),
+    validation = Rule::new("(self.type == 'Text') == has(self.text)")
+        .message("spec.layout.watermarks: text belongs to type Text: set both or neither")
+)]
+pub struct Watermark {
+    /// Image: of `url`, whole, in the middle of its place; transparency of a PNG holds. Text: `text`. Timestamp: the time of the picture, UTC, like
+    /// 2026-11-22 14:30:35Z. Texts are white with a dark edge, as high as the place, from its left. Default: Image.
+    #[serde(rename = "type", default)]
+    pub kind: WatermarkType,
+    /// http(s) address of a PNG or JPEG of at most 6 MiB and 9 megapixels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048), regex(pattern = r"^https?://[^\s/?#@]+([/?#]\S*)?$"))]
+    pub url: Option<String>,
+    /// One line of 1..128 characters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub text: Option<String>,
+    /// From the left edge, 0..1918, even.
+    #[schemars(range(min = 0, max = 1918), extend("multipleOf" = 2))]
+    pub left: i32,
+    /// From the upper edge, 0..1918, even.
+    #[schemars(range(min = 0, max = 1918), extend("multipleOf" = 2))]
+    pub top: i32,
+    /// Width, 16..1920, even.
+    #[schemars(range(min = 16, max = 1920), extend("multipleOf" = 2))]
+    pub width: i32,
+    /// Height, 16..1920, even.
+    #[schemars(range(min = 16, max = 1920), extend("multipleOf" = 2))]
+    pub height: i32,
+    /// 0 is invisible, 100 covers what is beneath. Default: 100.
+    #[serde(default = "defaults::opacity_percent")]
+    #[schemars(range(min = 0, max = 100))]
+    pub opacity_percent: i32,
+}
+
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WatermarkType {
+    #[default]
+    Image,
+    Text,
+    Timestamp,
+}
+
+/// The name of who has it at the bottom of each place.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Captions {
+    /// Default: true.
+    #[serde(default = "defaults::enabled")]
+    pub enabled: bool,
+    /// Height in hundredths of the canvas' height, 2..20; at most half of the place. Default: 4.
+    #[serde(default = "defaults::caption_percent")]
+    #[schemars(range(min = 2, max = 20))]
+    pub size_percent: i32,
 }
 
 /// Of one person.

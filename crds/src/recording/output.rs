@@ -10,6 +10,22 @@ pub struct Output {
     /// HTTP Live Streaming: MPEG-TS segments and playlists.
     #[serde(default)]
     pub hls: Hls,
+    /// Stills besides, as JPEG. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshots: Option<Snapshots>,
+}
+
+/// Mode Composite: of the canvas. Mode Individual: of each camera and shared screen.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Snapshots {
+    /// One every so many seconds of the recording, 5..3600. In mode Individual each asks whoever sends H.264 for a key frame. Default: 10.
+    #[serde(default = "defaults::snapshot_interval_seconds")]
+    #[schemars(range(min = 5, max = 3600))]
+    pub interval_seconds: i32,
+    /// Mode Composite: also of each camera and shared screen that is seen on the canvas, in its own size; mode Individual always does. Default: false.
+    #[serde(default)]
+    pub per_participant: bool,
 }
 
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]

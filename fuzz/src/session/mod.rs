@@ -13,7 +13,9 @@ mod support;
 use std::collections::BTreeMap;
 
 use arbitrary::Unstructured;
-use recorder_media::{Config, Input, MediaKinds, MediaTime, Order, Outcome, ParticipantKey, ReportQuality, Session, StopReason, TrackKey};
+use recorder_media::{
+    Config, Input, MediaKinds, MediaTime, Order, Outcome, ParticipantKey, ReportQuality, Session, SnapshotPlan, StopReason, TrackKey,
+};
 
 use support::{Lcg, Network, Publisher, Room, World};
 
@@ -109,9 +111,13 @@ impl Play {
 }
 
 fn config(bytes: &mut Unstructured) -> arbitrary::Result<Config> {
+    let media = *bytes.choose(&[MediaKinds::AudioVideo, MediaKinds::AudioVideo, MediaKinds::Audio, MediaKinds::Video])?;
+    let segment_seconds = bytes.int_in_range(2..=20)?;
     Ok(Config {
-        media: *bytes.choose(&[MediaKinds::AudioVideo, MediaKinds::AudioVideo, MediaKinds::Audio, MediaKinds::Video])?,
-        segment_seconds: bytes.int_in_range(2..=20)?,
+        media,
+        segment_seconds,
+        // By what is there already: what was found before stays what it is.
+        snapshots: segment_seconds.is_multiple_of(2).then_some(SnapshotPlan { interval_seconds: 5, per_participant: false }),
         idle_timeout_seconds: bytes.int_in_range(5..=60)?,
         max_duration_seconds: if bytes.ratio(1, 4)? { Some(bytes.int_in_range(1..=100)?) } else { None },
         drain_timeout_seconds: DRAIN_SECONDS,

@@ -6,6 +6,7 @@
 pub mod aac;
 mod error;
 pub mod h264;
+mod jpeg;
 pub mod opus;
 mod picture;
 mod rotate;
@@ -14,6 +15,7 @@ mod still;
 pub mod video;
 
 pub use error::CodecError;
+pub use jpeg::jpeg;
 pub use picture::{Colour, I420, Picture};
 pub use rotate::Rotation;
 pub use scale::{Crop, Scaler};

@@ -6,6 +6,9 @@ use bytes::Bytes;
 /// A larger picture is taken for damage: 8 MB is beyond the largest coded picture of H.264 level 5.1.
 const MAX_UNIT_BYTES: usize = 8 << 20;
 
+/// An SFU may leave one picture after the other in the middle; gateways that mark a picture now and then are rare.
+const TRUST: u8 = 2;
+
 /// All packets of one timestamp that came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Assembled {
@@ -16,6 +19,8 @@ pub(crate) struct Assembled {
     pub payloads: Vec<Bytes>,
     /// None of them is missing.
     pub whole: bool,
+    /// It ends with the marker, as those before it did.
+    pub finished: bool,
 }
 
 #[derive(Debug, Default)]
@@ -23,6 +28,8 @@ pub(crate) struct Assembler {
     current: Option<Assembled>,
     bytes: usize,
     lost_before_next: bool,
+    /// Pictures without a marker until one is believed to be whole without: [`TRUST`] behind one that had it.
+    trust: u8,
 }
 
 impl Assembler {
@@ -44,11 +51,13 @@ impl Assembler {
         if packet.payload.is_empty() {
             return [None, None]; // padding, sent as bandwidth probe
         }
-        let earlier = if self.current.as_ref().is_some_and(|current| current.rtp != packet.rtp) { self.current.take() } else { None };
+        let earlier = self.current.take_if(|current| current.rtp != packet.rtp);
+        self.trust = self.trust.saturating_sub(u8::from(earlier.is_some()));
         let lost = std::mem::take(&mut self.lost_before_next);
         let current = self.current.get_or_insert_with(|| {
             self.bytes = 0;
-            Assembled { rtp: packet.rtp, rotation: 0, payloads: Vec::new(), whole: !lost || begins(&packet.payload) }
+            let whole = !lost || begins(&packet.payload);
+            Assembled { rtp: packet.rtp, rotation: 0, payloads: Vec::new(), whole, finished: self.trust == 0 }
         });
         self.bytes += packet.payload.len();
         current.rotation = packet.rotation;
@@ -57,6 +66,10 @@ impl Assembler {
         } else {
             current.whole = false;
         }
-        [earlier, if packet.marker { self.current.take() } else { None }]
+        if !packet.marker {
+            return [earlier, None];
+        }
+        (self.trust, current.finished) = (TRUST, true);
+        [earlier, self.current.take()]
     }
 }

@@ -31,7 +31,7 @@ impl Yuv {
     }
 }
 
-/// A borrowed picture: rows without padding; `u` and `v` hold a quarter of `y` each.
+/// A borrowed picture: rows without padding; `u` and `v` hold a quarter of `y` each, `alpha` as much: 0 shows what lies beneath, 255 hides it.
 #[derive(Clone, Copy)]
 pub struct Planes<'a> {
     pub width: u32,
@@ -39,6 +39,8 @@ pub struct Planes<'a> {
     pub y: &'a [u8],
     pub u: &'a [u8],
     pub v: &'a [u8],
+    /// None: all of it hides what lies beneath.
+    pub alpha: Option<&'a [u8]>,
 }
 
 // The picture itself is personal data and stays out of every log.
@@ -52,7 +54,7 @@ impl Planes<'_> {
     fn are_of(&self, rect: Rect) -> bool {
         let luma = area(rect) as usize;
         let lengths = (self.y.len(), self.u.len(), self.v.len()) == (luma, luma / 4, luma / 4);
-        (self.width, self.height) == (rect.width, rect.height) && lengths
+        (self.width, self.height) == (rect.width, rect.height) && lengths && self.alpha.is_none_or(|alpha| alpha.len() == luma)
     }
 }
 
@@ -98,6 +100,16 @@ pub struct Scene<S> {
     pub background: Yuv,
     /// In the order of the roster; `z_order` goes before it.
     pub tiles: Vec<Tile<S>>,
+    /// What sources say that are texts, by their number.
+    pub texts: Vec<Text>,
+}
+
+/// A line, from the left, in pixels of the canvas; smaller if it is too long.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Text {
+    pub line: String,
+    pub width: u32,
+    pub height: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +130,11 @@ pub enum Content<S> {
 pub trait Pictures<S> {
     /// Width and height of the source's picture of now; None: there is none.
     fn size(&self, source: S) -> Option<(u32, u32)>;
+
+    /// Whether something beneath may be seen through it: its planes have an alpha then.
+    fn is_see_through(&self, _source: S) -> bool {
+        false
+    }
 
     /// `fill.crop` of that picture, scaled to the size of `fill.inner`. None or another size: the tile shows the background.
     fn scaled(&mut self, source: S, fill: Fill) -> Option<Planes<'_>>;
@@ -174,7 +191,7 @@ impl<S: Copy + Eq> Canvas<S> {
 
     pub fn planes(&self) -> Planes<'_> {
         let [y, u, v] = &self.surface.planes;
-        Planes { width: self.surface.size.width, height: self.surface.size.height, y, u, v }
+        Planes { width: self.surface.size.width, height: self.surface.size.height, y, u, v, alpha: None }
     }
 
     /// What must be painted again: none lies within another.
@@ -228,8 +245,8 @@ fn opacity<S>(tile: &Tile<S>) -> u8 {
 
 /// Nothing beneath the tile is seen in `region`.
 fn covers<S: Copy>(tile: &Tile<S>, region: Rect, pictures: &impl Pictures<S>) -> bool {
-    let filled =
-        tile.place.empty == Empty::Background || matches!(tile.content, Content::Source(source) if pictures.size(source).is_some());
+    let hides = |source| pictures.size(source).is_some() && !pictures.is_see_through(source);
+    let filled = tile.place.empty == Empty::Background || matches!(tile.content, Content::Source(source) if hides(source));
     opacity(tile) == 100 && filled && contains(tile.place.rect, region)
 }
 
@@ -246,6 +263,12 @@ fn paint_tile<S: Copy>(tile: &Tile<S>, background: Yuv, clip: Rect, surface: &mu
         return;
     };
     match pictures.scaled(source, fill).filter(|planes| planes.are_of(fill.inner)) {
+        Some(planes) if let Some(alpha) = planes.alpha => {
+            if empty == Empty::Background {
+                surface.flood(clip, background, opacity(tile));
+            }
+            surface.put_through((planes, alpha), fill.inner, intersection(fill.inner, clip), opacity(tile));
+        }
         Some(planes) => {
             for bar in bars(rect, fill.inner) {
                 surface.flood(intersection(bar, clip), background, opacity(tile));

@@ -1,6 +1,7 @@
 //! What a playlist's chains of decoders and encoders are asked to do.
 
 use crate::MediaTime;
+use crate::Snapshot;
 use crate::TrackKey;
 use crate::canvas::Scene;
 use crate::stage::Visual;
@@ -97,6 +98,8 @@ pub enum VideoOp {
         at: MediaTime,
         /// An IDR picture is wanted; owed until one was made.
         force_key: bool,
+        /// Of what is decoded; as those of `Compose`.
+        snapshots: Vec<Snapshot>,
     },
     /// A frame of a composite: decode `units`, in their order, paint what changed by them or by a new `scene`, encode the whole.
     /// Answered by one [`crate::Input::VideoEncoded`].
@@ -110,7 +113,19 @@ pub enum VideoOp {
         at: MediaTime,
         /// An IDR picture is wanted; owed until one was made.
         force_key: bool,
+        /// Of the canvas as it is then, and of cameras as they are decoded then; each answered by one [`crate::Input::SnapshotTaken`].
+        snapshots: Vec<Snapshot>,
     },
     /// Nothing comes for now: decoder, encoder and their thread may go once they have answered. Not answered itself.
     Finish,
+}
+
+impl VideoOp {
+    /// What is wanted besides.
+    pub fn snapshots_mut(&mut self) -> Option<&mut Vec<Snapshot>> {
+        match self {
+            Self::Compose { snapshots, .. } | Self::Transcode { snapshots, .. } => Some(snapshots),
+            Self::Finish => None,
+        }
+    }
 }

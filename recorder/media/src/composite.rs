@@ -4,12 +4,14 @@ mod cameras;
 
 use crate::audio::{AudioChain, Sound};
 use crate::pictures::{Composing, Provenance};
+use crate::room::Person;
 use crate::segmenter::Effect;
+use crate::snapshots::CanvasSnapshots;
 use crate::stage::{Change, Composition, Economy, Frame, Stage};
-use crate::stream::{Origin, PICTURE_SOON, Stream};
+use crate::stream::{Made, Origin, PICTURE_SOON, Stream};
 use crate::track::is_video;
 use crate::video::Picture;
-use crate::{AudioOp, GapReason, MediaTime, ParticipantKey, Source, SourceUnit, TrackKey, VoiceOp};
+use crate::{AudioOp, GapReason, MediaTime, ParticipantKey, Source, SourceUnit, TrackKey, VoiceOp, WallMicros};
 use cameras::{Cameras, Whose};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,6 +41,7 @@ pub(crate) struct Composite {
     /// Voices that nothing comes of any more.
     silenced: Vec<TrackKey>,
     economy: Economy,
+    snapshots: Option<CanvasSnapshots>,
 }
 
 /// An access unit on its way to a frame.
@@ -49,7 +52,7 @@ struct Unit {
 }
 
 impl Composite {
-    pub(crate) fn new(composition: Composition) -> Self {
+    pub(crate) fn new(composition: Composition, snapshots: Option<CanvasSnapshots>) -> Self {
         Self {
             stage: Stage::new(composition),
             cameras: Cameras::default(),
@@ -61,6 +64,7 @@ impl Composite {
             effects: Vec::new(),
             silenced: Vec::new(),
             economy: Economy::default(),
+            snapshots,
         }
     }
 
@@ -69,13 +73,25 @@ impl Composite {
         self.stage.change(at, Change::Compose(composition));
     }
 
+    pub(crate) const fn set_epoch(&mut self, epoch: Option<WallMicros>) {
+        self.stage.set_epoch(epoch);
+    }
+
     pub(crate) fn newly_shown(&self, before: &Composition, after: &Composition) -> Vec<TrackKey> {
         self.stage.newly_shown(before, after)
+    }
+
+    pub(crate) fn foresee(&mut self, composition: &Composition) {
+        self.stage.foresee(composition);
     }
 
     /// An earlier process had these on its stage, in this order.
     pub(crate) fn expect(&mut self, at: MediaTime, order: Vec<(String, bool)>) {
         self.stage.change(at, Change::Expect(order));
+    }
+
+    pub(crate) const fn economy(&self) -> Economy {
+        self.economy
     }
 
     /// Nobody is there.
@@ -84,17 +100,18 @@ impl Composite {
     }
 
     /// Somebody's track is taken; a camera shows nothing before [`Self::camera`] says that it should send.
-    pub(crate) fn enters(&mut self, at: MediaTime, (participant, identity): (ParticipantKey, &str), source: Source, track: TrackKey) {
+    pub(crate) fn enters(&mut self, at: MediaTime, (participant, person): (ParticipantKey, &Person), source: Source, track: TrackKey) {
         self.present.insert(participant);
         match source {
             Source::ScreenShareAudio => {}
             _ if is_video(source) => {
                 let whose = (participant, source == Source::ScreenShare);
-                self.cameras.enters(track, whose, identity);
+                self.cameras.enters(track, whose, &person.identity);
+                self.snapshots.iter_mut().for_each(|snapshots| snapshots.enters(track, source, &person.escaped));
                 self.choose(at, whose);
             }
             _ => {
-                let uid = identity.to_owned();
+                let uid = person.identity.clone();
                 self.stage.change(at, Change::Published { participant, uid, screen: false, video: None });
             }
         }
@@ -176,7 +193,7 @@ impl Composite {
 
     /// What the driver's decoder of this track knows is of no use.
     pub(crate) fn stuck(&mut self, track: TrackKey, at: MediaTime) {
-        let key = self.stage.lost(track);
+        let key = self.stage.stuck(track, at);
         let Some(camera) = self.cameras.get_mut(track).filter(|camera| camera.may_be_shown()) else { return };
         match key {
             Some(end) => self.effects.extend((at < end).then_some(Effect::Gap { start: at, end, reason: GapReason::Undecodable })),
@@ -269,21 +286,28 @@ impl Composite {
         if !stream.has_pictures() {
             return;
         }
-        let mut refused = false;
+        let mut made = None;
         for mut frame in self.stage.frames(known).into_iter().filter(|frame| frame.at < end) {
             let units: Vec<_> = self.decodable(std::mem::take(&mut frame.units));
             let tracks: Vec<TrackKey> = units.iter().map(|(track, _)| *track).collect();
             let (of, units): (Vec<_>, Vec<_>) = units.into_iter().map(|(track, unit)| ((track, unit.of), (track, unit.data))).unzip();
-            let Frame { at, canvas, encoding, needs_from, scene, .. } = frame;
-            let work = Composing { units, scene, encoding: Some(encoding), force_key: false, of, needs_from };
-            refused = !stream.frame(at, (canvas.width, canvas.height), work, self.replayed);
-            if refused {
+            let Frame { at, canvas, encoding, needs_from, scene, cameras, .. } = frame;
+            // The canvas' alone while there is too little time for everything.
+            let cameras = if self.economy >= Economy::Tiles { Vec::new() } else { cameras };
+            let snapshots = self.snapshots.as_ref().map_or_else(Vec::new, |snapshots| snapshots.due(at, &cameras));
+            let moment = snapshots.first().map(|canvas| canvas.moment);
+            let work = Composing { units, scene, encoding: Some(encoding), force_key: false, of, needs_from, snapshots };
+            let now = *made.insert(stream.frame(at, (canvas.width, canvas.height), work, self.replayed));
+            if now != Made::Nothing {
+                self.snapshots.iter_mut().zip(moment).for_each(|(snapshots, moment)| snapshots.taken(moment));
+            }
+            if now != Made::Frame {
                 self.stale.extend(tracks);
                 self.stage.repeat_scene();
             }
         }
         // Key frames are asked for once there is use for them.
-        if !refused {
+        if made == Some(Made::Frame) {
             for track in std::mem::take(&mut self.stale) {
                 self.stage.lost(track);
             }

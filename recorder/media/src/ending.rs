@@ -26,6 +26,8 @@ pub(crate) struct Ending {
     pub closed: bool,
     /// Nothing more is expected of storage but the last puts, until then.
     last_puts: Option<Tick>,
+    /// Everything else is stored: snapshots are waited for until then.
+    snapshots_until: Option<Tick>,
     manifest_asked: bool,
     finished: bool,
 }
@@ -84,6 +86,7 @@ impl Session {
             }
             None => {
                 self.store.hurry(now);
+                self.snapshots.hurry(now);
                 self.ending = Some(Ending {
                     outcome,
                     stamp,
@@ -91,6 +94,7 @@ impl Session {
                     at_once,
                     closed: false,
                     last_puts: None,
+                    snapshots_until: None,
                     manifest_asked: false,
                     finished: false,
                 });
@@ -130,7 +134,13 @@ impl Session {
             None => self.idle_deadline().into_iter().chain(self.max_deadline().map(|(at, _)| at)).min(),
             Some(ending) if !ending.closed => Some(self.last_line_wake(ending)),
             Some(ending) if !self.is_drained() => Some(self.pictures_deadline(ending)),
-            Some(ending) => Some(ending.last_puts.unwrap_or_else(|| self.drain_deadline(ending))),
+            Some(ending) => {
+                // Playlists go first.
+                let waits = self.store.playlists_are_settled() && !self.snapshots.is_settled();
+                let snapshots = ending.snapshots_until.filter(|_| waits);
+                let puts = ending.last_puts.unwrap_or_else(|| self.drain_deadline(ending));
+                Some(snapshots.map_or(puts, |until| until.min(puts)))
+            }
         }
     }
 
@@ -265,7 +275,7 @@ impl Session {
         let Some(ending) = &self.ending else { return };
         let outcome = ending.outcome;
         let timed_out = now >= self.drain_deadline(ending);
-        let last_puts = ending.last_puts;
+        let (last_puts, snapshots_until) = (ending.last_puts, ending.snapshots_until);
         let Some(until) = last_puts else {
             let interrupted = outcome == Outcome::Interrupted;
             let settled = if interrupted { self.store.media_is_stored() } else { self.store.media_is_settled() };
@@ -282,6 +292,10 @@ impl Session {
         if !self.store.playlists_are_stored() {
             self.fail_to_store();
         }
+        if !(self.snapshots.is_settled() || hurry || snapshots_until.is_none_or(|until| now >= until)) {
+            return;
+        }
+        self.snapshots.give_up(&mut self.manifest.snapshots);
         let asked = self.ending.as_mut().is_some_and(|e| std::mem::replace(&mut e.manifest_asked, true));
         if !asked {
             self.manifest.outcome = self.ending.as_ref().map(|e| e.outcome);
@@ -309,6 +323,7 @@ impl Session {
             let whole = ending.since.after(timeout);
             let late = failed || self.store.is_backed_up();
             ending.last_puts = Some(if late { now.after(LAST_PUTS_US) } else { whole.max(now.after(LAST_PUTS_US)) });
+            ending.snapshots_until = Some(if ending.outcome == Outcome::Cancelled { now } else { now.after(LAST_PUTS_US) });
         }
     }
 

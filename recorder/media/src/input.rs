@@ -80,6 +80,8 @@ pub struct Config {
     /// There is a backup storage.
     pub backup: bool,
     pub report_quality: ReportQuality,
+    /// None: none.
+    pub snapshots: Option<crate::SnapshotPlan>,
     /// What an earlier process or attempt of this recording left (spool or storage); None at the first start.
     pub resume: Option<Resume>,
 }
@@ -317,6 +319,18 @@ pub enum Input {
     /// Answers [`crate::Output::PutPlaylist`], [`crate::Output::PutManifest`] and [`crate::Output::RemoveFromBackup`].
     #[serde(skip)]
     Put {
+        op: OpId,
+        result: Result<(), StoreError>,
+    },
+    /// Answers [`crate::Output::Snapshot`], or what a [`crate::VideoOp`] asked for, before that is answered: as JPEG; None: it could not be made.
+    #[serde(skip)]
+    SnapshotTaken {
+        snapshot: crate::Snapshot,
+        picture: Option<Bytes>,
+    },
+    /// Answers [`crate::Output::PutSnapshot`].
+    #[serde(skip)]
+    SnapshotPut {
         op: OpId,
         result: Result<(), StoreError>,
     },

@@ -7,7 +7,8 @@ use crate::clock::ParticipantClock;
 use crate::composite::Composite;
 use crate::room::Person;
 use crate::segmenter::Beginning;
-use crate::stage::Composition;
+use crate::snapshots::{CameraSnapshots, CanvasSnapshots, SnapshotPlan};
+use crate::stage::{Composition, Economy};
 use crate::stream::{Origin, PICTURE_SOON, Stream};
 use crate::track::Track;
 use crate::video::VideoEvent;
@@ -17,6 +18,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// In a composite a picture that is not complete is waited for so long behind everything else.
 const OPEN_PATIENCE: i64 = MediaTime::PER_SECOND;
+/// The last step of an overload, behind those of [`Economy`].
+const LEAVES_OUT: u8 = Economy::Tiles as u8 + 1;
 
 /// Ticks <-> media time.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +59,8 @@ pub(crate) struct Lane {
     last_sound: BTreeMap<(ParticipantKey, Source), TrackKey>,
     /// Cameras that are published and not muted.
     wanted: Option<TrackKey>,
+    /// Until it has a stream.
+    snapshots: Option<CameraSnapshots>,
 }
 
 /// What a lane needs of its session while it is pumped.
@@ -91,7 +96,7 @@ pub(crate) fn clock_of<'a>(people: &'a BTreeMap<ParticipantKey, Person>, track: 
 }
 
 impl Lane {
-    pub(crate) fn new(participant: Option<ParticipantKey>, base: String) -> Self {
+    fn new(participant: Option<ParticipantKey>, base: String) -> Self {
         Self {
             participant,
             horizon: None,
@@ -104,11 +109,19 @@ impl Lane {
             composite: None,
             last_sound: BTreeMap::new(),
             wanted: None,
+            snapshots: None,
         }
     }
 
-    pub(crate) fn of_everybody(composition: Composition, base: String) -> Self {
-        Self { composite: Some(Composite::new(composition)), ..Self::new(None, base) }
+    /// `since`: media before this is an earlier process'.
+    pub(crate) fn of_one(participant: Option<ParticipantKey>, base: String, plan: Option<SnapshotPlan>, since: MediaTime) -> Self {
+        let snapshots = plan.map(|plan| CameraSnapshots::new(plan, since, &base));
+        Self { snapshots, ..Self::new(participant, base) }
+    }
+
+    pub(crate) fn of_everybody(composition: Composition, base: String, plan: Option<SnapshotPlan>, since: MediaTime) -> Self {
+        let snapshots = plan.map(|plan| CanvasSnapshots::new(plan, since, &base));
+        Self { composite: Some(Composite::new(composition, snapshots)), ..Self::new(None, base) }
     }
 
     /// Of whom nothing that has come so far is of use when one composition follows another.
@@ -116,9 +129,21 @@ impl Lane {
         self.composite.as_ref().map_or_else(Vec::new, |composite| composite.newly_shown(before, after))
     }
 
+    /// See [`crate::Report`].
+    pub(crate) fn overload_step(&self) -> u8 {
+        let economy = self.composite.as_ref().map_or(Economy::Nothing, Composite::economy);
+        if self.stream.as_ref().is_some_and(Stream::leaves_out) { LEAVES_OUT } else { economy as u8 }
+    }
+
+    /// This composition will be in force when what is in the lines has left them.
+    pub(crate) fn foresee(&mut self, composition: &Composition) {
+        self.composite.iter_mut().for_each(|composite| composite.foresee(composition));
+    }
+
     pub(crate) fn start(&mut self, beginning: Beginning) {
         let mut stream = Stream::new(beginning);
         stream.camera(MediaTime(0), self.wanted.is_some());
+        stream.takes_snapshots(self.snapshots.take());
         self.stream = Some(stream);
     }
 
@@ -135,7 +160,10 @@ impl Lane {
             self.deliver(around, bound);
             let frontier = self.video_frontier(around, bound);
             match (&mut self.stream, &mut self.composite) {
-                (Some(stream), Some(composite)) => composite.advance(stream, bound, frontier),
+                (Some(stream), Some(composite)) => {
+                    composite.set_epoch(around.manifest.epoch_time);
+                    composite.advance(stream, bound, frontier);
+                }
                 (Some(stream), None) => stream.advance(bound, frontier),
                 (None, _) => {}
             }

@@ -96,6 +96,7 @@ pub struct Region {
     pub rect: Rect,
     pub fit: Fit,
     pub opacity_percent: u8,
+    /// What is higher covers what is lower; of the same, the later region covers.
     pub z_order: i32,
 }
 
@@ -227,12 +228,16 @@ fn small(n: usize, total: usize) -> Part {
 fn custom(roster: &[Entry<'_>], regions: &[Region]) -> Vec<Option<Place>> {
     let named = |entry: &Entry<'_>| regions.iter().find(|region| region.uid.as_deref().is_some_and(|name| entry.is(name)));
     let mut free = regions.iter().filter(|region| region.uid.is_none());
+    // From the lowest. The sort keeps the later of two regions above the earlier, whoever is in them.
+    let mut heights: Vec<&Region> = regions.iter().collect();
+    heights.sort_by_key(|region| region.z_order);
+    let height = |region: &Region| heights.iter().position(|other| std::ptr::eq(*other, region)).unwrap_or(0);
     let place = |region: &Region| Place {
         rect: region.rect,
         fit: region.fit,
         empty: Empty::Background,
         opacity_percent: region.opacity_percent,
-        z_order: region.z_order,
+        z_order: height(region) as i32,
     };
     roster.iter().map(|entry| named(entry).or_else(|| free.next()).map(place)).collect()
 }

@@ -90,6 +90,15 @@ pub fn playlist_name(base: &str) -> String {
     format!("{base}.m3u8")
 }
 
+/// A person's pictures are called by what is seen, whatever else their playlist holds: `video` where that is `av`.
+pub fn snapshot_base(playlist_base: &str) -> String {
+    playlist_base.strip_suffix("__uid_e_av").map_or_else(|| playlist_base.to_owned(), |person| format!("{person}__uid_e_video"))
+}
+
+pub fn snapshot_name(base: &str, moment: WallMicros) -> String {
+    format!("{base}_{}.jpg", Civil::from_wall(moment).compact())
+}
+
 pub fn segment_name(base: &str, start: WallMicros) -> String {
     format!("{base}_{}.ts", Civil::from_wall(start).compact())
 }
@@ -135,6 +144,16 @@ mod tests {
         for (source, alone, n, want) in kinds {
             assert_eq!(kind_suffix(source, alone, n), want);
         }
+    }
+
+    #[test]
+    fn snapshots_lie_beside_their_playlists() {
+        let at = WallMicros(1_700_000_000_123_456);
+        let of = |source, ordinal| snapshot_base(&individual_base("rec_room", "ann", &kind_suffix(source, false, ordinal)));
+        assert_eq!(snapshot_name(&of(Source::Camera, 1), at), "rec_room__uid_s_ann__uid_e_video_20231114221320123.jpg");
+        assert_eq!(snapshot_name(&of(Source::Camera, 2), at), "rec_room__uid_s_ann__uid_e_video2_20231114221320123.jpg");
+        assert_eq!(snapshot_name(&of(Source::ScreenShare, 1), at), "rec_room__uid_s_ann__uid_e_screen_20231114221320123.jpg");
+        assert_eq!(snapshot_name("rec_room", at), "rec_room_20231114221320123.jpg", "of the canvas");
     }
 
     proptest! {

@@ -1,8 +1,9 @@
 //! What a session tells the driver to do, and what it shows of itself.
 
-use crate::{AudioOp, Ledger, LedgerEntry, MediaTime, OpId, Source, TrackKey, VideoOp, WallMicros};
+use crate::{AudioOp, Codec, Ledger, LedgerEntry, MediaTime, OpId, Snapshot, Source, TrackKey, VideoOp, WallMicros};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// One playlist and its encoder state; numbered by the session from 0, in order of creation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -87,6 +88,19 @@ pub enum Output {
     RemoveFromBackup {
         op: OpId,
         what: Removal,
+    },
+    /// A key frame of a camera that passes untouched: decode it by itself, make a JPEG of it, answer `SnapshotTaken`.
+    Snapshot {
+        snapshot: Snapshot,
+        codec: Codec,
+        /// As [`crate::SourceUnit::data`].
+        data: Bytes,
+    },
+    /// Store it at the primary; what is there already under this name is as good. Answer `SnapshotPut`.
+    PutSnapshot {
+        op: OpId,
+        name: String,
+        picture: Bytes,
     },
     RequestKeyframe {
         track: TrackKey,
@@ -324,7 +338,28 @@ pub struct Manifest {
     pub gaps: Vec<Gap>,
     pub clock_overrides: Vec<ClockOverride>,
     pub playlists: Vec<PlaylistRecord>,
+    pub snapshots: SnapshotRecord,
     pub outcome: Option<Outcome>,
+}
+
+/// How many snapshots there are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotRecord {
+    pub taken: u64,
+    /// Confirmed by storage.
+    pub stored: u64,
+    /// Could not be made, or not be stored.
+    pub lost: u64,
+    /// By what their names begin with; for a replay of the journal.
+    pub marks: BTreeMap<String, SnapshotMark>,
+}
+
+/// The newest moments of one picture.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotMark {
+    pub taken: Option<MediaTime>,
+    /// Stored or lost.
+    pub settled: Option<MediaTime>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -370,11 +405,17 @@ pub struct Report {
     pub backup_files: u64,
     pub recorded90k: i64,
     pub backlog90k: i64,
+    /// Pictures that wait for the transcoder; of several playlists the most.
+    pub transcoding90k: i64,
+    /// How much less is asked of the transcoder than there would be: 0 nothing, 1 to 3 as [`Economy`](crate::stage::Economy), 4: pictures are left out.
+    pub overload_step: u8,
     pub playlists_stored: u32,
     pub gaps: u32,
     pub gap90k: i64,
     pub last_gap: Option<Gap>,
     pub packets: u64,
     pub packets_lost: u64,
+    pub snapshots: u64,
+    pub snapshots_lost: u64,
     pub degraded: Vec<Degradation>,
 }

@@ -3,7 +3,7 @@
 use crate::canvas::Scene;
 use crate::decode_times::Order;
 use crate::stage::Visual;
-use crate::{Codec, ComposedPicture, Encoding, GapReason, MediaTime, OpId, SourceUnit, TrackKey, Transcoded, UnitMark, VideoOp};
+use crate::{Codec, ComposedPicture, Encoding, GapReason, MediaTime, OpId, Snapshot, SourceUnit, TrackKey, Transcoded, UnitMark, VideoOp};
 use bytes::Bytes;
 use std::collections::VecDeque;
 
@@ -96,6 +96,7 @@ pub(crate) struct Source {
     /// As [`Ready::Picture`].
     pub again: bool,
     pub data: Bytes,
+    pub snapshot: Option<Snapshot>,
 }
 
 /// A frame of a composite, likewise.
@@ -108,6 +109,7 @@ pub(crate) struct Composing {
     pub force_key: bool,
     pub of: Vec<(TrackKey, Provenance)>,
     pub needs_from: MediaTime,
+    pub snapshots: Vec<Snapshot>,
 }
 
 #[derive(Debug)]
@@ -141,6 +143,8 @@ pub(crate) struct Pictures {
     looked_at: usize,
     unanswered: usize,
     waiting_bytes: usize,
+    /// Frames of a composite are at most this far from each other, if none is left out.
+    apart90k: i64,
     last_op: u64,
     /// The driver has a transcoder for this playlist.
     running: bool,
@@ -166,6 +170,9 @@ impl Pictures {
     pub(crate) fn compose(&mut self, at: MediaTime, frame: Composing) {
         self.waiting_bytes += bytes_of(&frame.units);
         self.retired = false;
+        if let Some(Encoding { frames_per_second, .. }) = frame.encoding {
+            self.apart90k = 2 * SECOND / i64::from(frames_per_second.max(1));
+        }
         self.units.push_back((at, Unit::WaitingFrame(Box::new(frame))));
     }
 
@@ -227,15 +234,15 @@ impl Pictures {
             match unit {
                 Unit::Waiting(source) => {
                     let Source { track, of, codec, key, rotation, force_key, again, .. } = *source;
-                    let data = std::mem::take(&mut source.data);
+                    let (data, snapshots) = (std::mem::take(&mut source.data), source.snapshot.take().into_iter().collect());
                     self.waiting_bytes -= data.len();
-                    ops.push((op, VideoOp::Transcode { codec, data, key, rotation, at: *at, force_key }));
+                    ops.push((op, VideoOp::Transcode { codec, data, key, rotation, at: *at, force_key, snapshots }));
                     *unit = Unit::UnderWay { op, track, of, codec, again };
                 }
                 Unit::WaitingFrame(frame) => {
-                    let Composing { units, scene, encoding, force_key, of, needs_from } = std::mem::take(&mut **frame);
+                    let Composing { units, scene, encoding, force_key, of, needs_from, snapshots } = std::mem::take(&mut **frame);
                     self.waiting_bytes -= bytes_of(&units);
-                    ops.push((op, VideoOp::Compose { units, scene, encoding, at: *at, force_key }));
+                    ops.push((op, VideoOp::Compose { units, scene, encoding, at: *at, force_key, snapshots }));
                     *unit = Unit::FrameUnderWay { op, of, needs_from, again: encoding.is_none() };
                 }
                 _ => continue,
@@ -293,14 +300,29 @@ impl Pictures {
         }
     }
 
+    /// Whether a frame now and then is none too much while others are left out.
+    pub(crate) fn may_hold(&self, at: MediaTime) -> bool {
+        self.behind(at) <= FULL_90K + SECOND && self.waiting_bytes <= FULL_BYTES
+    }
+
     /// How much of what may wait does, in hundredths.
     pub(crate) fn filled_percent(&self, at: MediaTime) -> i64 {
         let bytes = (self.waiting_bytes * 100 / FULL_BYTES) as i64;
         bytes.max(self.behind(at) * 100 / FULL_90K)
     }
 
+    /// Until half of what waits is worked off.
+    pub(crate) fn leaves_out(&self) -> bool {
+        self.leaving_out && self.waits()
+    }
+
+    /// Something waits for the transcoder.
+    fn waits(&self) -> bool {
+        self.units.iter().any(|(_, unit)| !matches!(unit, Unit::Ready(_)))
+    }
+
     /// Frames of a composite come at a rate: a hole between them is nothing to be made.
-    fn behind(&self, at: MediaTime) -> i64 {
+    pub(crate) fn behind(&self, at: MediaTime) -> i64 {
         let waiting = self.units.iter().filter(|(_, unit)| matches!(unit, Unit::WaitingFrame(_) | Unit::FrameUnderWay { .. }));
         let mut times = waiting.map(|(at, _)| at.0).peekable();
         if times.peek().is_none() {
@@ -308,7 +330,7 @@ impl Pictures {
         }
         let (mut sum, mut last) = (0, None::<i64>);
         for time in times.chain([at.0]) {
-            sum += last.map_or(0, |last| (time - last).min(SECOND));
+            sum += last.map_or(0, |last| (time - last).min(self.apart90k));
             last = Some(time);
         }
         sum
@@ -321,7 +343,7 @@ impl Pictures {
 
     /// Pictures were left out, or are less than they should be, and the transcoder is still behind.
     pub(crate) fn is_overloaded(&self) -> bool {
-        (self.overloaded || self.economises) && self.units.iter().any(|(_, unit)| !matches!(unit, Unit::Ready(_)))
+        (self.overloaded || self.economises) && self.waits()
     }
 }
 

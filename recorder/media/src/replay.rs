@@ -140,6 +140,8 @@ impl Input {
             | Self::LedgerKept { .. }
             | Self::Uploaded { .. }
             | Self::Put { .. }
+            | Self::SnapshotTaken { .. }
+            | Self::SnapshotPut { .. }
             | Self::Order(_)
             | Self::Replayed
             | Self::Wake => false,

@@ -1,5 +1,7 @@
 //! What a session shows of itself.
 
+use crate::lane::Lane;
+use crate::stream::Stream;
 use crate::{Degradation, Outcome, Output, Report, Session, State, names};
 use std::collections::BTreeMap;
 
@@ -22,6 +24,7 @@ impl Session {
         let totals = ledger.totals();
         let waiting = ledger.iter().filter(|e| !e.stored && !e.in_backup && !e.lost).map(|e| e.start.0).min();
         let gaps = &self.manifest.gaps;
+        let streams = || self.lanes.values().filter_map(|lane| lane.stream.as_ref());
         Report {
             state: self.state(),
             connected: self.connected,
@@ -33,12 +36,16 @@ impl Session {
             backup_files: totals.backed_up,
             recorded90k: self.longest_playlist(),
             backlog90k: waiting.zip(ledger.end()).map_or(0, |(from, end)| end.0 - from),
+            transcoding90k: streams().map(Stream::waiting90k).max().unwrap_or(0),
+            overload_step: self.lanes.values().map(Lane::overload_step).max().unwrap_or(0),
             playlists_stored: self.manifest.playlists.iter().filter(|p| p.stored).count() as u32,
             gaps: gaps.len() as u32,
             gap90k: gaps.iter().map(|g| g.duration90k).sum(),
             last_gap: gaps.last().cloned(),
             packets: self.manifest.tracks.iter().map(|t| t.packets).sum(),
             packets_lost: self.manifest.tracks.iter().map(|t| t.lost).sum(),
+            snapshots: self.manifest.snapshots.stored,
+            snapshots_lost: self.manifest.snapshots.lost,
             degraded: self.degraded(),
         }
     }

@@ -272,9 +272,10 @@ impl Session {
     pub(crate) fn lane(&mut self, participant: Option<ParticipantKey>, base: String) -> PlaylistKey {
         let found = self.lanes.iter().find(|(_, l)| l.base == base).map(|(key, _)| *key);
         let key = found.unwrap_or(PlaylistKey(self.lanes.len() as u32));
+        let since = self.time.map_or(MediaTime(0), |time| time.base);
         let make = || match &self.config.mode {
-            Mode::Individual => Lane::new(participant, base),
-            Mode::Composite(composition) => Lane::of_everybody(composition.clone(), base),
+            Mode::Individual => Lane::of_one(participant, base, self.config.snapshots, since),
+            Mode::Composite(composition) => Lane::of_everybody(composition.clone(), base, self.config.snapshots, since),
         };
         self.lanes.entry(key).or_insert_with(make).participant = participant;
         key

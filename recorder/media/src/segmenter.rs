@@ -5,7 +5,7 @@ use crate::decode_times::Order;
 use crate::names;
 use crate::pictures::{Needs, Provenance};
 use crate::ts::{Streams, TsMuxer};
-use crate::{AudioOp, Continuation, GapReason, MediaTime, OpId, Seam, TrackKey, UnitMark, VideoOp, WallMicros};
+use crate::{AudioOp, Codec, Continuation, GapReason, MediaTime, OpId, Seam, Snapshot, TrackKey, UnitMark, VideoOp, WallMicros};
 use bytes::Bytes;
 
 /// The first timestamp of a playlist: 10 s, so that no clock reference is negative.
@@ -41,6 +41,12 @@ pub(crate) enum Effect {
     Video {
         op: OpId,
         work: VideoOp,
+    },
+    /// Of a picture that passes untouched.
+    Snapshot {
+        snapshot: Snapshot,
+        codec: Codec,
+        data: Bytes,
     },
     /// A picture of the track with this record is written.
     Written(Provenance),

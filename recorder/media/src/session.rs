@@ -2,10 +2,11 @@
 
 use crate::clock::ParticipantClock;
 use crate::ending::Ending;
-use crate::lane::{Lane, MediaClock, Surroundings};
+use crate::lane::{Lane, MediaClock, Surroundings, clock_of};
 use crate::replay::Replaying;
 use crate::room::{Outage, Person};
 use crate::segmenter::{EXACT_EXTRA_SECONDS, Effect, HARD_EXTRA_SECONDS};
+use crate::snapshots::{Moments, Snapshots};
 use crate::store::Store;
 use crate::track::Track;
 use crate::{
@@ -40,6 +41,7 @@ pub struct Session {
     pub(crate) tracks: BTreeMap<TrackKey, Track>,
     pub(crate) lanes: BTreeMap<PlaylistKey, Lane>,
     pub(crate) store: Store,
+    pub(crate) snapshots: Snapshots,
     pub(crate) outputs: VecDeque<Output>,
     pub(crate) ending: Option<Ending>,
     pub(crate) connected: bool,
@@ -81,6 +83,7 @@ impl Session {
             started: (now, wall),
             time: None,
             manifest: Manifest::default(),
+            snapshots: Snapshots::default(),
             people: BTreeMap::new(),
             tracks: BTreeMap::new(),
             lanes: BTreeMap::new(),
@@ -113,6 +116,7 @@ impl Session {
     fn resume(&mut self, now: Tick, wall: WallMicros, resume: crate::Resume) {
         self.manifest = resume.manifest;
         self.manifest.outcome = None;
+        self.snapshots.resume(&mut self.manifest.snapshots, resume.replay.is_some());
         let ordered = self.composition().cloned();
         let then = resume.replay.as_ref().and_then(|replay| replay.composition.clone());
         if let (Mode::Composite(known), Some(then)) = (&mut self.config.mode, then) {
@@ -184,6 +188,8 @@ impl Session {
                 lost.into_iter().for_each(|entry| self.segment_lost(entry));
             }
             Input::Put { op, result } => self.store.put_answered(now, op, result, &mut self.manifest),
+            Input::SnapshotTaken { snapshot, picture } => self.snapshots.take(snapshot, picture, &mut self.manifest.snapshots),
+            Input::SnapshotPut { op, result } => self.snapshots.answered(now, op, &result, &mut self.manifest.snapshots),
             Input::Order(order) => self.order(now, order),
             Input::SpoolFull(full) => self.set_spool_full(now, full),
             Input::Restarted => {
@@ -207,7 +213,7 @@ impl Session {
         }
         let pump = self.last_pump.filter(|_| self.has_work()).map(|at| at.after(PUMP_US));
         let store = self.store.next_wake(&self.manifest);
-        [pump, store, self.next_deadline()].into_iter().flatten().min()
+        [pump, store, self.snapshots.next_wake(), self.next_deadline()].into_iter().flatten().min()
     }
 
     /// Everything known of the recording: what [`Output::PutManifest`] stores.
@@ -386,7 +392,17 @@ impl Session {
         for effect in effects {
             match effect {
                 Effect::Audio(op) => self.outputs.push_back(Output::Audio { playlist: key, op }),
-                Effect::Video { op, work } => self.outputs.push_back(Output::Video { playlist: key, op, work }),
+                Effect::Video { op, mut work } => {
+                    if let Some(snapshots) = work.snapshots_mut() {
+                        snapshots.retain(|snapshot| self.snapshots.order(snapshot, &self.manifest.snapshots));
+                    }
+                    self.outputs.push_back(Output::Video { playlist: key, op, work });
+                }
+                Effect::Snapshot { snapshot, codec, data } => {
+                    if self.snapshots.order(&snapshot, &self.manifest.snapshots) {
+                        self.outputs.push_back(Output::Snapshot { snapshot, codec, data });
+                    }
+                }
                 Effect::Written(of) => self.manifest.tracks[of.record].writes(of.unit, of.replayed),
                 Effect::Size(track, (width, height)) => self.outputs.push_back(Output::Size { track, width, height }),
                 Effect::NeedKey(track) => self.tracks.get_mut(&track).into_iter().for_each(Track::need_key),
@@ -425,8 +441,14 @@ impl Session {
             return;
         }
         let segment_us = u64::from(self.config.segment_seconds) * 1_000_000;
+        let moment = self.config.snapshots.zip(self.time).and_then(|(plan, time)| {
+            let moment = Moments::new(plan, time.base).newest(time.media_at(now))?;
+            Some((time, moment))
+        });
         for (key, track) in self.tracks.iter_mut().filter(|(_, t)| t.playlist.is_some()) {
-            if track.asks(now, segment_us) {
+            let key_at = clock_of(&self.people, track).and_then(|clock| track.key_time(clock));
+            let snapshot = moment.is_some_and(|(time, moment)| key_at.is_none_or(|us| time.media(us) < moment));
+            if track.asks(now, segment_us, snapshot) {
                 self.outputs.push_back(Output::RequestKeyframe { track: *key });
             }
         }
@@ -438,6 +460,9 @@ impl Session {
 
     fn drain_store(&mut self, now: Tick) {
         while let Some(output) = self.store.next_output(now, &self.manifest) {
+            self.outputs.push_back(output);
+        }
+        while let Some(output) = self.snapshots.next_output(now, &self.manifest) {
             self.outputs.push_back(output);
         }
     }

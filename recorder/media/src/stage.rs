@@ -8,11 +8,11 @@ mod images;
 
 use crate::canvas::{Content, Scene, Tile, Yuv};
 use crate::layout::{Canvas, Entry, Layout, places};
-use crate::{Encoding, MediaTime, ParticipantKey, TrackKey};
+use crate::{Encoding, MediaTime, ParticipantKey, TrackKey, WallMicros, names};
 pub use economy::Economy;
 use economy::{Sizes, is_shown};
 use feed::Feed;
-pub use images::{ImageKey, Images, UserImage, Visual};
+pub use images::{ImageKey, Images, Mark, UserImage, Visual, Watermark};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -43,6 +43,8 @@ pub struct Frame<U> {
     pub needs_from: MediaTime,
     /// None: as the frame before.
     pub scene: Option<Scene<Visual>>,
+    /// Cameras that are on and have a place and a picture.
+    pub cameras: Vec<TrackKey>,
     /// To be decoded before it is painted: of each track in decoding order; the last is shown.
     pub units: Vec<(TrackKey, U)>,
 }
@@ -99,6 +101,8 @@ pub struct Stage<U> {
     needs_key: BTreeSet<TrackKey>,
     economy: Economy,
     sizes: Sizes,
+    /// What the clocks showed at 0.
+    epoch: Option<WallMicros>,
 }
 
 impl<U> Stage<U> {
@@ -116,7 +120,13 @@ impl<U> Stage<U> {
             needs_key: BTreeSet::new(),
             economy: Economy::default(),
             sizes: Sizes::default(),
+            epoch: None,
         }
+    }
+
+    /// What the clocks showed at the beginning of media time: for the time in the picture.
+    pub const fn set_epoch(&mut self, epoch: Option<WallMicros>) {
+        self.epoch = epoch;
     }
 
     /// In force from the first frame on that is not before `at`.
@@ -222,11 +232,17 @@ impl<U> Stage<U> {
         }
     }
 
-    /// What this track's decoder knows is of no use: it could not decode something. The key frame from which it goes on, if that has come.
+    /// What this track's decoder knows is of no use. The key frame from which it goes on, if that has come.
     pub fn lost(&mut self, track: TrackKey) -> Option<MediaTime> {
         let feed = self.feeds.get_mut(&track)?;
         feed.resync();
         feed.waiting.front().map(|(at, ..)| *at)
+    }
+
+    /// As [`Self::lost`]: the decoder could not decode something of the frame at `at`. It goes on by itself if a later frame has a key frame.
+    pub fn stuck(&mut self, track: TrackKey, at: MediaTime) -> Option<MediaTime> {
+        let newer = self.feeds.get(&track)?.key_at.filter(|key_at| *key_at > at);
+        newer.or_else(|| self.lost(track))
     }
 
     /// Tracks that are shown and of which a key frame is missing, once each.
@@ -331,25 +347,32 @@ impl<U> Stage<U> {
             }
         }
         let Composition { canvas, background, encoding, ref images, .. } = self.composition;
-        let tiles = self.roster.iter().zip(places).zip(keys_only).filter_map(|((figure, place), keys_only)| {
-            let (place, camera) = (images.on_ground(place?), figure.track.filter(|_| is_shown(figure, keys_only, at)));
-            let tile = |track| Tile { place, content: Content::Source(Visual::Camera(track)) };
-            Some(camera.map_or_else(|| images.in_place_of(figure, place), tile))
-        });
-        let scene = Scene { size: canvas, background, tiles: images.ground(canvas).into_iter().chain(tiles).collect() };
+        let (mut texts, mut tiles, mut cameras) = (Vec::new(), Vec::from_iter(images.ground(canvas)), Vec::new());
+        for ((figure, place), keys_only) in self.roster.iter().zip(places).zip(keys_only) {
+            let Some(place) = place.map(|place| images.on_ground(place)) else { continue };
+            let camera = figure.track.filter(|_| is_shown(figure, keys_only, at));
+            cameras.extend(camera.filter(|_| !figure.off));
+            let of_camera = |track| Tile { place, content: Content::Source(Visual::Camera(track)) };
+            let tile = camera.map_or_else(|| images.in_place_of(figure, place), of_camera);
+            let caption = images.caption(figure, &tile, canvas, &mut texts);
+            tiles.extend([tile].into_iter().chain(caption));
+        }
+        let now = self.epoch.map(|epoch| names::wall_at(epoch, at));
+        tiles.extend(images.watermarks(now, &mut texts));
+        let scene = Scene { size: canvas, background, tiles, texts };
         let needs_from = self.needs_from(at, &scene);
         let changed = self.last.as_ref() != Some(&scene);
         if changed {
             self.last = Some(scene.clone());
         }
-        Frame { at, canvas, encoding, needs_from, scene: changed.then_some(scene), units }
+        Frame { at, canvas, encoding, needs_from, scene: changed.then_some(scene), cameras, units }
     }
 
     /// Of those that are seen: who has been switched off for long is not decoded from where it was.
     fn needs_from(&self, at: MediaTime, scene: &Scene<Visual>) -> MediaTime {
         let seen = scene.tiles.iter().filter_map(|tile| match tile.content {
             Content::Source(Visual::Camera(track)) => self.feeds.get(&track)?.key_at,
-            Content::Source(Visual::Image(_)) | Content::Empty => None,
+            Content::Source(Visual::Image(_) | Visual::Text(_)) | Content::Empty => None,
         });
         seen.fold(at, MediaTime::min)
     }

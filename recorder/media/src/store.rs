@@ -11,6 +11,7 @@ use crate::{
 };
 use backup::{Backup, Tries};
 use naming::Naming;
+pub(crate) use object::backoff;
 use object::{MANIFEST, Object};
 use std::collections::BTreeMap;
 

@@ -6,10 +6,11 @@ use crate::filler;
 use crate::h264::{self, ParameterSets};
 use crate::pictures::{Acceptance, Composing, CutPlan, Format, Needs, Pictures, Provenance, Ready, Source};
 use crate::segmenter::{self, Beginning, Effect, FRAME_HOLD_90K, Segmenter};
+use crate::snapshots::CameraSnapshots;
 use crate::ts::Streams;
 use crate::video::Picture;
 use crate::written::Written;
-use crate::{Codec, GapReason, MediaTime, OpId, TrackKey, Transcoded, UnitMark};
+use crate::{Codec, Encoding, GapReason, MediaTime, OpId, TrackKey, Transcoded, UnitMark};
 use bytes::Bytes;
 
 const SECOND: i64 = MediaTime::PER_SECOND;
@@ -23,8 +24,22 @@ pub(crate) const PICTURE_SOON: i64 = SECOND;
 const BEHIND_SOUND: i64 = SECOND / 20;
 /// Clocks that have learned from a journal alone tell another time than those of the process that kept it; not by more than a frame of slow video.
 const CLOCKS_DIFFER: i64 = SECOND / 10;
+/// While frames of a composite are left out, one is made this often ...
+const HELD_APART: i64 = SECOND;
+/// ... but only one of so many.
+const HELD_FRAMES: i64 = 8;
 /// One black picture per second.
 const FILLER_INTERVAL: i64 = SECOND;
+
+/// What became of a frame of a composite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Made {
+    Frame,
+    /// The encoder is too far behind, but there was none for a second: players do not go on where the next picture is far.
+    Still,
+    /// The encoder is too far behind.
+    Nothing,
+}
 
 /// Where a picture comes from and what has to be done to it.
 #[derive(Clone, Copy, Debug)]
@@ -86,6 +101,8 @@ pub(crate) struct Stream {
     /// ... and their own.
     seam_end: Option<MediaTime>,
     segments: Segmenter,
+    /// Of one person's pictures.
+    snapshots: Option<CameraSnapshots>,
 }
 
 impl Stream {
@@ -115,7 +132,12 @@ impl Stream {
             seam_sound: beginning.continuation.seam.and_then(|seam| seam.sound),
             seam_end: beginning.continuation.seam.filter(|seam| seam.continuous).map(|seam| seam.end),
             segments: Segmenter::new(beginning),
+            snapshots: None,
         }
+    }
+
+    pub(crate) fn takes_snapshots(&mut self, snapshots: Option<CameraSnapshots>) {
+        self.snapshots = snapshots;
     }
 
     /// Everything was written and every encoder answer has come.
@@ -183,6 +205,9 @@ impl Stream {
             // Sound that was captured with it comes out of its decoder as if it were older.
             self.begin(if self.streams.audio { audio::captured(at) } else { at }, true);
         }
+        if picture.key && !origin.transcode {
+            self.key_snapshot(at, &picture, origin);
+        }
         let hold = if self.camera_wanted { HOLD_SILENT } else { HOLD_MUTED };
         if self.is_again(origin) {
             self.filler_due = self.filler_due.max(MediaTime(at.0 + hold));
@@ -196,6 +221,13 @@ impl Stream {
         self.close_holes(at);
         self.push_camera(at, picture, origin, resumed);
         self.filler_due = MediaTime(at.0 + hold);
+    }
+
+    /// What passes untouched is not decoded but for this.
+    fn key_snapshot(&mut self, at: MediaTime, picture: &Picture, origin: &Origin) {
+        let snapshot = self.snapshots.as_mut().and_then(|snapshots| snapshots.take(at));
+        let effect = |snapshot| Effect::Snapshot { snapshot, codec: origin.codec, data: picture.data.clone() };
+        self.segments.effects.extend(snapshot.map(effect));
     }
 
     fn is_again(&mut self, origin: &Origin) -> bool {
@@ -215,7 +247,8 @@ impl Stream {
         self.last_again = Some(at);
         let of = self.provenance(origin);
         let Picture { key, rotation, data, .. } = picture;
-        let source = Source { track: origin.track, of, codec: origin.codec, key, rotation, force_key: false, again: true, data };
+        let snapshot = self.snapshots.as_mut().and_then(|snapshots| snapshots.take(at));
+        let source = Source { track: origin.track, of, codec: origin.codec, key, rotation, force_key: false, again: true, data, snapshot };
         self.pictures.transcode(at, source);
     }
 
@@ -250,7 +283,8 @@ impl Stream {
         if transcode {
             let force_key = fresh || resumed || self.plan.is_due(at);
             self.plan.picture(at, force_key, fresh);
-            self.pictures.transcode(at, Source { track, of, codec, key, rotation, force_key, again: false, data });
+            let snapshot = self.snapshots.as_mut().and_then(|snapshots| snapshots.take(at));
+            self.pictures.transcode(at, Source { track, of, codec, key, rotation, force_key, again: false, data, snapshot });
         } else {
             self.plan.picture(at, key, fresh);
             self.pictures.retire();
@@ -293,8 +327,8 @@ impl Stream {
         self.pictures.economises = so(self.pictures.filled_percent(at));
     }
 
-    /// A frame of a composite with a canvas of this size. `replayed`: of a journal, which comes all at once and is none too much. False: left out, because the encoder is too far behind.
-    pub(crate) fn frame(&mut self, at: MediaTime, canvas: (u32, u32), frame: Composing, replayed: bool) -> bool {
+    /// A frame of a composite with a canvas of this size. `replayed`: of a journal, which comes all at once and is none too much.
+    pub(crate) fn frame(&mut self, at: MediaTime, canvas: (u32, u32), frame: Composing, replayed: bool) -> Made {
         if !self.live {
             self.begin(at, false);
         }
@@ -302,15 +336,18 @@ impl Stream {
             let at = self.last_again.map_or(at, |last| at.max(MediaTime(last.0 + 1)));
             self.last_again = Some(at);
             self.pictures.compose(at, Composing { encoding: None, ..frame });
-            return true;
+            return Made::Frame;
         }
         let accepts = replayed || self.pictures.accepts(at, true) == Acceptance::Accepted;
-        if !accepts {
+        let resumed = accepts && self.left_out.is_some();
+        if accepts {
+            self.close_holes(at);
+        } else {
             self.left_out = self.left_out.or(self.last_picture);
-            return false;
+            if !self.is_held_due(at, frame.encoding) {
+                return Made::Nothing;
+            }
         }
-        let resumed = self.left_out.is_some();
-        self.close_holes(at);
         let format = Format::Composed(canvas);
         let fresh = self.showing != Showing::Camera(format);
         self.showing = Showing::Camera(format);
@@ -319,7 +356,16 @@ impl Stream {
         self.plan.picture(at, force_key, fresh);
         self.key_at = frame.needs_from;
         self.pictures.compose(at, Composing { force_key, ..frame });
-        true
+        if accepts { Made::Frame } else { Made::Still }
+    }
+
+    /// A frame is made although frames are left out.
+    fn is_held_due(&self, at: MediaTime, encoding: Option<Encoding>) -> bool {
+        let rate = encoding.map_or(1, |encoding| i64::from(encoding.frames_per_second.max(1)));
+        let apart = HELD_APART.max(HELD_FRAMES * SECOND / rate);
+        // A segment is cut where one begins.
+        let is_due = self.plan.is_due(at) || self.last_picture.is_none_or(|last| at.0 - last.0 >= apart);
+        is_due && self.pictures.may_hold(at)
     }
 
     /// What is transcoded of this stream needs no transcoder for now: its track is gone.
@@ -343,6 +389,16 @@ impl Stream {
 
     pub(crate) fn is_overloaded(&self) -> bool {
         self.pictures.is_overloaded()
+    }
+
+    /// Pictures are left out.
+    pub(crate) fn leaves_out(&self) -> bool {
+        self.pictures.leaves_out()
+    }
+
+    /// Pictures that wait for the transcoder.
+    pub(crate) fn waiting90k(&self) -> i64 {
+        self.pictures.back().map_or(0, |newest| self.pictures.behind(newest))
     }
 
     pub(crate) fn sound(&mut self, sound: &Sound, picture_soon: bool) -> bool {

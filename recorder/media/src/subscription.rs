@@ -34,6 +34,7 @@ impl Session {
         for lane in self.lanes.values_mut() {
             let shown = lane.newly_shown(&before, &composition);
             self.tracks.iter_mut().filter(|(key, _)| shown.contains(key)).for_each(|(_, track)| track.need_new_key());
+            lane.foresee(&composition);
             lane.events.push_back((at, LaneEvent::Compose(composition.clone())));
         }
     }

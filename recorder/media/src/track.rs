@@ -349,8 +349,14 @@ impl Track {
         self.wish.cut_base
     }
 
-    /// Whether to ask for a key frame now.
-    pub(crate) fn asks(&mut self, now: Tick, segment_us: u64) -> bool {
+    /// Our time of the newest key frame that has come, in microseconds of the tick.
+    pub(crate) fn key_time(&self, participant: &ParticipantClock) -> Option<i64> {
+        let (rtp, _) = self.wish.last_key?;
+        self.receivers.back()?.clock.estimate(rtp, participant)
+    }
+
+    /// Whether to ask for a key frame now. `snapshot`: one is due, and no key frame has come since.
+    pub(crate) fn asks(&mut self, now: Tick, segment_us: u64, snapshot: bool) -> bool {
         let Some(first) = self.first_packet else { return false };
         if !self.is_expected() || self.blank || !self.is_video() {
             return false;
@@ -359,7 +365,7 @@ impl Track {
         // What is transcoded gets its key frames for cuts from our own encoder.
         let passes = !self.composed && self.codec.passes_through() && !self.wish.is_turned();
         let since = if passes { self.wish.cut_base } else { self.wish.last_key_at };
-        let due = since.is_some_and(|since| now.since(since) >= if passes { segment_us } else { KEY_AT_LEAST_US });
+        let due = since.is_some_and(|since| now.since(since) >= if passes { segment_us } else { KEY_AT_LEAST_US }) || passes && snapshot;
         let recently = self.wish.last_asked.is_some_and(|at| now.since(at) < ASK_INTERVAL_US);
         let asks = !recently && (self.wish.needed || silent || due || self.breaks_off(now));
         if asks {

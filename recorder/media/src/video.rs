@@ -9,7 +9,7 @@ use crate::depacketizer::{self, Depacketizer, Reference, Unit};
 use bytes::Bytes;
 
 /// A key frame that is followed this soon by another one is not shown, RTP ticks (1 ms): an SFU that switches between simulcast layers
-/// twice sends both, one tick apart (livekit-probe.md section 4).
+/// twice sends both, one tick apart (livekit-probe.md section 4). Nor is the beginning of a picture whose layer it left meanwhile.
 const SUPERSEDED_WITHIN: i64 = 90;
 /// LiveKit's blank pictures are 2x2 or 8x8; no camera sends less than a macroblock.
 const LEAST_SIDE: u32 = 16;
@@ -98,8 +98,11 @@ impl VideoInput {
             self.depacketizer.loss(missing);
         }
         let assembled = self.assembler.push(packet, |payload| self.depacketizer.begins_picture(payload));
-        let superseded = next.filter(|next| depacketizer::begins_key(self.codec, &next.payload)).map(|next| next.rtp);
-        assembled.into_iter().flatten().filter_map(|picture| self.picture(&picture, superseded)).collect()
+        let key_at = |packet: &Held| depacketizer::begins_key(self.codec, &packet.payload).then_some(packet.rtp);
+        // What another timestamp ended is followed by this very packet.
+        let keys = [key_at(packet), next.and_then(key_at)];
+        let pictures = assembled.into_iter().zip(keys).filter_map(|(picture, key)| Some((picture?, key)));
+        pictures.filter_map(|(picture, key)| self.picture(&picture, key.filter(|rtp| *rtp > picture.rtp))).collect()
     }
 
     /// The stream ended: what is open will not be completed by a later packet.
@@ -110,9 +113,18 @@ impl VideoInput {
         (self.in_sync, self.size) = (false, None);
     }
 
-    /// `next_key`: when a key frame is shown that has already come. None when that takes this picture's place.
+    /// `next_key`: when a key frame is shown that follows at once. None when that takes this picture's place.
     fn picture(&mut self, assembled: &Assembled, next_key: Option<i64>) -> Option<VideoEvent> {
         let rtp = assembled.rtp;
+        let superseded = next_key.is_some_and(|next| (1..=SUPERSEDED_WITHIN).contains(&(next - rtp)));
+        if assembled.whole && !assembled.finished && next_key.is_some() {
+            // The SFU left this layer in the middle of a picture: nothing is missing between the packets, and yet the rest never comes.
+            if self.codec == Codec::H264 {
+                // Or parameter sets have a time of their own.
+                self.depacketizer.unit(&assembled.payloads);
+            }
+            return (!superseded).then_some(VideoEvent::Unusable { rtp });
+        }
         let unit = if assembled.whole { self.depacketizer.unit(&assembled.payloads) } else { None };
         let Some(unit) = unit else {
             self.depacketizer.damaged(&assembled.payloads);
@@ -123,7 +135,7 @@ impl VideoInput {
             return Some(VideoEvent::Blank { rtp });
         }
         let key = unit.reference == Reference::Key;
-        if key && next_key.is_some_and(|next| (1..=SUPERSEDED_WITHIN).contains(&(next - rtp))) {
+        if key && superseded {
             return None;
         }
         self.received += u64::from(self.size.is_some());
@@ -149,5 +161,96 @@ impl VideoInput {
             Reference::Lost => self.in_sync = false,
             Reference::Intact | Reference::Skipped => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Packets of VP8 in order, each by RTP time, marker and payload.
+    fn events(packets: &[(i64, bool, Vec<u8>)]) -> Vec<VideoEvent> {
+        let held = |(rtp, marker, payload): &(i64, bool, Vec<u8>)| Held {
+            rtp: *rtp,
+            marker: *marker,
+            rotation: 0,
+            payload: Bytes::copy_from_slice(payload),
+        };
+        let packets: Vec<Held> = packets.iter().map(held).collect();
+        let mut input = VideoInput::new(Codec::Vp8);
+        (0..packets.len()).flat_map(|n| input.packet(0, &packets[n], packets.get(n + 1))).collect()
+    }
+
+    /// The first packet of a key frame so wide.
+    fn key(width: u8) -> Vec<u8> {
+        vec![0x10, 0x10, 0x02, 0x00, 0x9d, 0x01, 0x2a, width, 0, 90, 0, 7]
+    }
+
+    /// Another packet of the same frame.
+    fn more() -> Vec<u8> {
+        vec![0x00, 7, 7]
+    }
+
+    fn delta() -> Vec<u8> {
+        vec![0x10, 0x11, 0x02, 0x00, 7]
+    }
+
+    /// When, how wide, and whether a key frame; None: unusable.
+    fn shown(events: &[VideoEvent]) -> Vec<(i64, Option<(u32, bool)>)> {
+        let shown = |event: &VideoEvent| match event {
+            VideoEvent::Picture(picture) => (picture.rtp, Some((picture.size.0, picture.key))),
+            VideoEvent::Unusable { rtp } | VideoEvent::Blank { rtp } => (*rtp, None),
+        };
+        events.iter().map(shown).collect()
+    }
+
+    #[test]
+    fn what_an_sfu_left_in_the_middle_of_a_picture_gives_way_to_the_other_layers_key_frame() {
+        let before = [(0, true, key(200)), (6000, true, delta())];
+        for cut in
+            [vec![(12_000, false, key(200))], vec![(12_000, false, key(200)), (12_000, false, more())], vec![(12_000, false, delta())]]
+        {
+            let after = [(12_076, true, key(50)), (18_076, true, delta())];
+            let events = events(&[&before[..], &cut, &after].concat());
+            let expected = [(0, 200, true), (6000, 200, false), (12_076, 50, true), (18_076, 50, false)];
+            assert_eq!(shown(&events), expected.map(|(rtp, width, key)| (rtp, Some((width, key)))), "{cut:?}");
+        }
+    }
+
+    #[test]
+    fn three_key_frames_in_a_row_are_one() {
+        let events = events(&[(0, false, key(200)), (1, true, key(50)), (2, false, key(100)), (2, true, more()), (6000, true, delta())]);
+        assert_eq!(shown(&events), [(2, Some((100, true))), (6000, Some((100, false)))]);
+    }
+
+    #[test]
+    fn a_picture_that_was_left_and_whose_place_nothing_takes_is_told() {
+        let events = events(&[(0, true, key(200)), (6000, false, delta()), (12_000, true, key(50))]);
+        assert_eq!(shown(&events), [(0, Some((200, true))), (6000, None), (12_000, Some((50, true)))]);
+    }
+
+    /// Gateways that mark key frames alone, or a picture now and then.
+    #[test]
+    fn a_sender_whose_markers_are_not_regular_is_believed() {
+        let group =
+            |at: i64| [(at, true, key(200)), (at + 6000, false, delta()), (at + 12_000, false, delta()), (at + 18_000, false, delta())];
+        let events = events(&[group(0), group(24_000), group(48_000)].concat());
+        let expected = (0..11).map(|n| (n * 6000, Some((200, n % 4 == 0))));
+        assert_eq!(shown(&events), expected.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_picture_without_its_marker_stays_if_another_one_is_before_the_key_frame() {
+        let before = [(0, true, key(200)), (6000, true, delta())];
+        let after = [(12_000, false, delta()), (18_000, true, delta()), (24_000, true, key(200))];
+        let events = events(&[&before[..], &after].concat());
+        let expected = [(0, true), (6000, false), (12_000, false), (18_000, false), (24_000, true)];
+        assert_eq!(shown(&events), expected.map(|(rtp, key)| (rtp, Some((200, key)))));
+    }
+
+    #[test]
+    fn a_sender_without_markers_is_believed() {
+        let events = events(&[(0, false, key(200)), (6000, false, delta()), (12_000, false, key(50)), (18_000, false, delta())]);
+        assert_eq!(shown(&events), [(0, Some((200, true))), (6000, Some((200, false))), (12_000, Some((50, true)))]);
     }
 }

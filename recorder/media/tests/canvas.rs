@@ -13,6 +13,8 @@ const SIZE: Size = Size { width: 32, height: 24 };
 struct Shown {
     size: (u32, u32),
     seed: u8,
+    /// A gradient, if it can be seen through.
+    through: bool,
 }
 
 /// Who has a picture, and what the canvas asked for.
@@ -22,13 +24,14 @@ struct Room {
     asked: Vec<u8>,
     /// Y, U, V of the last answer.
     answer: [Vec<u8>; 3],
+    alpha: Vec<u8>,
     /// Answers are too small.
     broken: bool,
 }
 
 impl Room {
     fn of(pictures: &[(u8, (u32, u32), u8)]) -> Self {
-        let pictures = pictures.iter().map(|(source, size, seed)| (*source, Shown { size: *size, seed: *seed })).collect();
+        let pictures = pictures.iter().map(|(source, size, seed)| (*source, Shown { size: *size, seed: *seed, through: false })).collect();
         Self { pictures, ..Self::default() }
     }
 }
@@ -40,15 +43,20 @@ impl Pictures<u8> for Room {
 
     fn scaled(&mut self, source: u8, fill: Fill) -> Option<Planes<'_>> {
         self.asked.push(source);
-        let seed = self.pictures.get(&source)?.seed;
+        let Shown { seed, through, .. } = *self.pictures.get(&source)?;
         let Rect { width, mut height, .. } = fill.inner;
         height -= 2 * u32::from(self.broken);
         for (index, plane) in self.answer.iter_mut().enumerate() {
             let (across, down) = (width >> u32::from(index > 0), height >> u32::from(index > 0));
             *plane = (0..down).flat_map(|y| (0..across).map(move |x| (x, y))).map(|(x, y)| sample(seed, fill.crop, index, x, y)).collect();
         }
+        self.alpha = (0..height).flat_map(|y| (0..width).map(move |x| alpha(seed, x, y))).collect();
         let [y, u, v] = &self.answer;
-        Some(Planes { width, height, y, u, v })
+        Some(Planes { width, height, y, u, v, alpha: through.then_some(&self.alpha) })
+    }
+
+    fn is_see_through(&self, source: u8) -> bool {
+        self.pictures.get(&source).is_some_and(|shown| shown.through)
     }
 }
 
@@ -57,6 +65,17 @@ fn sample(seed: u8, crop: Rect, plane: usize, x: u32, y: u32) -> u8 {
     let differs = 31 * x + 17 * y + 3 * crop.x + 5 * crop.y + 7 * crop.width + 11 * crop.height;
     let differs = if seed < 100 { 0 } else { differs as u8 };
     seed.wrapping_add(differs).wrapping_add(10 * plane as u8)
+}
+
+/// Of a scaled picture, at a sample of luma.
+fn alpha(seed: u8, x: u32, y: u32) -> u8 {
+    (37 * x + 11 * y + u32::from(seed)) as u8
+}
+
+/// The same at a sample of a plane.
+fn alpha_of(seed: u8, plane: usize, x: u32, y: u32) -> u32 {
+    let at = |x, y| u32::from(alpha(seed, x, y));
+    if plane == 0 { at(x, y) } else { (at(2 * x, 2 * y) + at(2 * x + 1, 2 * y) + at(2 * x, 2 * y + 1) + at(2 * x + 1, 2 * y + 1) + 2) / 4 }
 }
 
 fn rect(x: u32, y: u32, width: u32, height: u32) -> Rect {
@@ -73,7 +92,7 @@ fn tile(place: Place, source: u8) -> Tile<u8> {
 }
 
 fn scene(tiles: Vec<Tile<u8>>) -> Scene<u8> {
-    Scene { size: SIZE, background: GROUND, tiles }
+    Scene { size: SIZE, background: GROUND, tiles, texts: Vec::new() }
 }
 
 /// Y, U, V of what a scene must look like: every sample by itself, from the ground upwards.
@@ -103,14 +122,26 @@ fn over(tile: &Tile<u8>, scene: &Scene<u8>, room: &Room, plane: usize, (x, y): (
         Content::Empty => None,
     };
     let step = if plane == 0 { 1 } else { 2 };
+    let opacity = u32::from(opacity_percent);
+    let blend = |over: u8, under: u8| ((u32::from(over) * opacity + u32::from(under) * (100 - opacity) + 50) / 100) as u8;
     let over = match shown.map(|shown| (shown.seed, fill(shown.size, rect, fit))) {
         _ if !inside(rect) => return under,
         None if empty == Empty::Transparent => return under,
+        // The ground first, if there is one, and what can be seen through on it.
+        Some((seed, fill)) if shown.is_some_and(|shown| shown.through) => {
+            let under = if empty == Empty::Background { blend(ground(scene, plane), under) } else { under };
+            if !inside(fill.inner) {
+                return under;
+            }
+            let (x, y) = ((x - fill.inner.x) / step, (y - fill.inner.y) / step);
+            let weight = (alpha_of(seed, plane, x, y) * opacity + 50) / 100;
+            let over = u32::from(sample(seed, fill.crop, plane, x, y));
+            return ((over * weight + u32::from(under) * (255 - weight) + 127) / 255) as u8;
+        }
         Some((seed, fill)) if inside(fill.inner) => sample(seed, fill.crop, plane, (x - fill.inner.x) / step, (y - fill.inner.y) / step),
         _ => ground(scene, plane),
     };
-    let opacity = u32::from(opacity_percent);
-    ((u32::from(over) * opacity + u32::from(under) * (100 - opacity) + 50) / 100) as u8
+    blend(over, under)
 }
 
 fn seen(canvas: &Canvas<u8>) -> [Vec<u8>; 3] {
@@ -208,7 +239,7 @@ fn who_has_no_picture_is_background_or_nothing() {
     for (seed, expected) in [(Some(90), [90, 90, 50, 10]), (None, [50, 10, 50, 10])] {
         for source in [2, 3] {
             match seed {
-                Some(seed) => room.pictures.insert(source, Shown { size: (4, 4), seed }),
+                Some(seed) => room.pictures.insert(source, Shown { size: (4, 4), seed, through: false }),
                 None => room.pictures.remove(&source),
             };
         }
@@ -298,7 +329,7 @@ fn another_scene_may_have_another_size() {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Picture(u8, Option<((u32, u32), u8)>),
+    Picture(u8, Option<((u32, u32), u8, bool)>),
     Scene(Scene<u8>),
     Paint,
 }
@@ -322,11 +353,16 @@ fn any_tile() -> impl Strategy<Value = Tile<u8>> {
 fn any_scene() -> impl Strategy<Value = Scene<u8>> {
     let size = prop_oneof![4 => Just(SIZE), 1 => (even(2, 40), even(2, 40)).prop_map(|(width, height)| Size { width, height })];
     let tiles = prop::collection::vec(any_tile(), 0..6);
-    (size, any::<[u8; 3]>(), tiles).prop_map(|(size, [y, u, v], tiles)| Scene { size, background: Yuv { y, u, v }, tiles })
+    (size, any::<[u8; 3]>(), tiles).prop_map(|(size, [y, u, v], tiles)| Scene {
+        size,
+        background: Yuv { y, u, v },
+        tiles,
+        texts: Vec::new(),
+    })
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
-    let shown = prop::option::weighted(0.8, ((even(2, 40), even(2, 40)), 100u8..=255));
+    let shown = prop::option::weighted(0.8, ((even(2, 40), even(2, 40)), 100u8..=255, prop::bool::weighted(0.3)));
     prop_oneof![
         6 => (0u8..5, shown).prop_map(|(source, shown)| Step::Picture(source, shown)),
         1 => any_scene().prop_map(Step::Scene),
@@ -344,7 +380,7 @@ proptest! {
                 Step::Picture(source, shown) => {
                     changed.push(source);
                     match shown {
-                        Some((size, seed)) => room.pictures.insert(source, Shown { size, seed }),
+                        Some((size, seed, through)) => room.pictures.insert(source, Shown { size, seed, through }),
                         None => room.pictures.remove(&source),
                     };
                 }

@@ -445,22 +445,30 @@ fn vertical_after_somebody_left() {
     }
 }
 
-const FIRST_FREE: Shown = custom(0, 0, Fit::Crop, 100, 0);
-const NAMED: Shown = custom(40, 20, Fit::Fit, 40, 7);
-const SECOND_FREE: Shown = custom(100, 60, Fit::Fit, 0, -3);
-const OF_NOBODY: Shown = custom(200, 100, Fit::Crop, 70, 1);
+/// From low to high: second free, first free, of nobody, named.
+const FIRST_FREE: Shown = custom(0, 0, Fit::Crop, 100, 1);
+const NAMED: Shown = custom(40, 20, Fit::Fit, 40, 3);
+const SECOND_FREE: Shown = custom(100, 60, Fit::Fit, 0, 0);
+const OF_NOBODY: Shown = custom(200, 100, Fit::Crop, 70, 2);
+/// What the layout says, for the same order.
+const FIRST_FREE_Z: i32 = 0;
+const NAMED_Z: i32 = 7;
+const SECOND_FREE_Z: i32 = -3;
+const OF_NOBODY_Z: i32 = 1;
 
 const fn custom(x: u32, y: u32, fit: Fit, opacity_percent: u8, z_order: i32) -> Shown {
     Shown { rect: Rect { x, y, width: 120, height: 80 }, fit, transparent: false, opacity_percent, z_order }
 }
 
-fn region(uid: Option<&str>, shown: Shown) -> Region {
-    let Shown { rect, fit, opacity_percent, z_order, .. } = shown;
+fn region(uid: Option<&str>, shown: Shown, z_order: i32) -> Region {
+    let Shown { rect, fit, opacity_percent, .. } = shown;
     Region { uid: uid.map(str::to_owned), rect, fit, opacity_percent, z_order }
 }
 
 fn custom_layout() -> Layout {
-    Layout::Custom(vec![region(None, FIRST_FREE), region(Some("u03"), NAMED), region(Some(NOBODY), OF_NOBODY), region(None, SECOND_FREE)])
+    let named = [region(Some("u03"), NAMED, NAMED_Z), region(Some(NOBODY), OF_NOBODY, OF_NOBODY_Z)];
+    let [first, second] = [region(None, FIRST_FREE, FIRST_FREE_Z), region(None, SECOND_FREE, SECOND_FREE_Z)];
+    Layout::Custom([vec![first], named.into(), vec![second]].concat())
 }
 
 #[test]
@@ -479,7 +487,7 @@ fn custom_gives_named_regions_to_the_named_and_free_ones_in_join_order() {
 fn custom_keeps_a_named_region_for_the_one_it_names() {
     let shown = show(&[person("u01"), person("u02"), person("u04")], &custom_layout(), HD);
     assert_eq!(shown, [Some(FIRST_FREE), Some(SECOND_FREE), None]);
-    assert_eq!(show(&people(2), &Layout::Custom(vec![region(Some(NOBODY), OF_NOBODY)]), HD), [None, None]);
+    assert_eq!(show(&people(2), &Layout::Custom(vec![region(Some(NOBODY), OF_NOBODY, OF_NOBODY_Z)]), HD), [None, None]);
 }
 
 #[test]
@@ -490,11 +498,23 @@ fn custom_fills_a_leavers_free_region_by_shifting() {
 
 #[test]
 fn custom_has_as_many_free_regions_as_it_is_given() {
-    let free: Vec<Shown> = (0..17).map(|index| custom(index * 10, index * 4, Fit::Crop, 90, 5)).collect();
+    let free: Vec<Shown> = (0..17).map(|index| custom(index * 10, index * 4, Fit::Crop, 90, index as i32)).collect();
     for count in 1..=17 {
-        let layout = Layout::Custom(free.iter().map(|shown| region(None, *shown)).collect());
+        let layout = Layout::Custom(free.iter().map(|shown| region(None, *shown, 5)).collect());
         let expected: Vec<Option<Shown>> = free.iter().take(count).copied().map(Some).collect();
         assert_eq!(show(&people(count), &layout, HD), expected);
     }
     assert_eq!(show(&people(2), &Layout::Custom(Vec::new()), HD), [None, None]);
+}
+
+#[test]
+fn custom_puts_the_later_of_two_regions_above_whoever_came_first() {
+    let named = |uid, z_order| region(Some(uid), FIRST_FREE, z_order);
+    let heights = |regions: Vec<Region>| {
+        let shown = show(&people(3), &Layout::Custom(regions), HD);
+        shown.into_iter().flatten().map(|place| place.z_order).collect::<Vec<_>>()
+    };
+    assert_eq!(heights(vec![named("u01", 0), named("u02", 0), named("u03", 0)]), [0, 1, 2]);
+    assert_eq!(heights(vec![named("u03", 0), named("u02", 0), named("u01", 0)]), [2, 1, 0]);
+    assert_eq!(heights(vec![named("u03", 4), named("u02", -4), named("u01", 4)]), [2, 0, 1]);
 }

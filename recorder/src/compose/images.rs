@@ -5,21 +5,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use recorder_codec::{CodecError, Crop, Picture, Scaler, Still};
-use recorder_media::canvas::{Fill, Planes, Yuv};
-use recorder_media::stage::ImageKey;
+use recorder_media::canvas::{Fill, Planes, Text};
+use recorder_media::stage::{ImageKey, Visual};
 
-use super::planes;
+use super::{planes, text};
 
 /// The images that have come: who fetches puts them in, who paints looks.
 #[derive(Debug, Default)]
-pub struct Album {
+pub(crate) struct Album {
     images: Mutex<BTreeMap<ImageKey, Arc<Still>>>,
     /// Rises with each change.
     version: AtomicU64,
 }
 
 impl Album {
-    pub fn put(&self, key: ImageKey, image: Still) {
+    pub(crate) fn put(&self, key: ImageKey, image: Still) {
         self.images.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::new(image));
         self.version.fetch_add(1, Ordering::Release);
     }
@@ -49,9 +49,9 @@ impl Album {
 pub(super) struct Images {
     album: Arc<Album>,
     version: u64,
-    /// Behind what can be seen through.
-    ground: Yuv,
     shown: BTreeMap<ImageKey, Image>,
+    /// Of the scene, in its order.
+    texts: Vec<(Text, Image)>,
 }
 
 #[derive(Debug)]
@@ -59,12 +59,21 @@ struct Image {
     still: Arc<Still>,
     scaler: Scaler,
     /// Once for each size of place.
-    scaled: Vec<(Fill, Picture)>,
+    scaled: Vec<Scaled>,
+}
+
+#[derive(Debug)]
+struct Scaled {
+    of: Fill,
+    picture: Picture,
+    alpha: Option<Vec<u8>>,
+    /// Since the scene before this one.
+    used: bool,
 }
 
 impl Images {
     pub(super) fn new(album: Arc<Album>) -> Self {
-        Self { album, version: 0, ground: Yuv { y: 16, u: 128, v: 128 }, shown: BTreeMap::new() }
+        Self { album, version: 0, shown: BTreeMap::new(), texts: Vec::new() }
     }
 
     /// Which have come, or gone, since the last time.
@@ -86,21 +95,44 @@ impl Images {
         keys
     }
 
-    pub(super) fn set_ground(&mut self, ground: Yuv) {
-        if self.ground != ground {
-            self.ground = ground;
-            self.forget_sizes();
+    /// For another scene.
+    pub(super) fn write(&mut self, texts: &[Text]) {
+        let mut known = std::mem::take(&mut self.texts);
+        let image = |text: &Text| {
+            if let Some(place) = known.iter().position(|(of, _)| of == text) {
+                return Some(known.swap_remove(place));
+            }
+            let drawn = text::draw(text).inspect_err(|error| tracing::warn!(%error, "a text cannot be drawn")).ok()?;
+            Some((text.clone(), Image::new(Arc::new(drawn))))
+        };
+        self.texts = texts.iter().filter_map(image).collect();
+    }
+
+    fn of(&self, visual: Visual) -> Option<&Image> {
+        match visual {
+            Visual::Camera(_) => None,
+            Visual::Image(key) => self.shown.get(&key),
+            Visual::Text(n) => self.texts.get(n).map(|(_, image)| image),
         }
     }
 
-    pub(super) fn size(&self, key: ImageKey) -> Option<(u32, u32)> {
-        let picture = &self.shown.get(&key)?.still.picture;
+    pub(super) fn size(&self, visual: Visual) -> Option<(u32, u32)> {
+        let picture = &self.of(visual)?.still.picture;
         Some((picture.width, picture.height))
     }
 
-    pub(super) fn scaled(&mut self, key: ImageKey, fill: Fill) -> Option<Planes<'_>> {
-        match self.shown.get_mut(&key)?.scale(fill, self.ground) {
-            Ok(picture) => Some(planes(picture)),
+    pub(super) fn is_see_through(&self, visual: Visual) -> bool {
+        self.of(visual).is_some_and(|image| image.still.alpha.is_some())
+    }
+
+    pub(super) fn scaled(&mut self, visual: Visual, fill: Fill) -> Option<Planes<'_>> {
+        let image = match visual {
+            Visual::Camera(_) => None,
+            Visual::Image(key) => self.shown.get_mut(&key),
+            Visual::Text(n) => self.texts.get_mut(n).map(|(_, image)| image),
+        };
+        match image?.scale(fill) {
+            Ok(scaled) => Some(Planes { alpha: scaled.alpha.as_deref(), ..planes(&scaled.picture) }),
             Err(error) => {
                 tracing::warn!(%error, "an image cannot be scaled");
                 None
@@ -110,7 +142,9 @@ impl Images {
 
     /// Sizes that no place has any more are of no use.
     pub(super) fn forget_sizes(&mut self) {
-        self.shown.values_mut().for_each(|image| image.scaled.clear());
+        for image in self.shown.values_mut() {
+            image.scaled.retain_mut(|scaled| std::mem::take(&mut scaled.used));
+        }
     }
 }
 
@@ -119,26 +153,31 @@ impl Image {
         Self { still, scaler: Scaler::new(), scaled: Vec::new() }
     }
 
-    fn scale(&mut self, fill: Fill, ground: Yuv) -> Result<&Picture, CodecError> {
-        let Fill { crop, inner } = fill;
-        let size = (inner.width, inner.height);
-        let same = |(of, _): &(Fill, Picture)| of.crop == crop && (of.inner.width, of.inner.height) == size;
+    fn scale(&mut self, of: Fill) -> Result<&Scaled, CodecError> {
+        let size = (of.inner.width, of.inner.height);
+        let same = |scaled: &Scaled| scaled.of.crop == of.crop && (scaled.of.inner.width, scaled.of.inner.height) == size;
         let place = match self.scaled.iter().position(same) {
             Some(place) => place,
             None => {
-                let mut pixels = Picture::default();
-                // Only for now: large images take much.
-                let opaque = self.still.alpha.is_some().then(|| Still::clone(&self.still).over([ground.y, ground.u, ground.v]));
-                self.scaler.scale(
-                    opaque.as_ref().unwrap_or(&self.still.picture),
-                    Crop { x: crop.x, y: crop.y, width: crop.width, height: crop.height },
-                    size,
-                    &mut pixels,
-                )?;
-                self.scaled.push((fill, pixels));
+                let (crop, mut picture) =
+                    (Crop { x: of.crop.x, y: of.crop.y, width: of.crop.width, height: of.crop.height }, Picture::default());
+                self.scaler.scale(&self.still.picture, crop, size, &mut picture)?;
+                let alpha = self.still.alpha.as_ref().map(|alpha| scaled_alpha(&self.still.picture, alpha, crop, size)).transpose()?;
+                self.scaled.push(Scaled { of, picture, alpha, used: true });
                 self.scaled.len() - 1
             }
         };
-        Ok(&self.scaled[place].1)
+        self.scaled[place].used = true;
+        Ok(&self.scaled[place])
     }
+}
+
+/// As if it were the luma of a grey picture.
+fn scaled_alpha(of: &Picture, alpha: &[u8], crop: Crop, size: (u32, u32)) -> Result<Vec<u8>, CodecError> {
+    let (width, height) = (of.width, of.height);
+    let grey = vec![128; of.u.len()];
+    let picture = Picture { width, height, y: alpha.to_vec(), u: grey.clone(), v: grey, ..Picture::default() };
+    let mut scaled = Picture::default();
+    Scaler::new().scale(&picture, crop, size, &mut scaled)?;
+    Ok(scaled.y)
 }

@@ -94,6 +94,12 @@ pub(crate) enum ConnectOrder {
         track: TrackKey,
         wanted: bool,
     },
+    /// Pictures of this size are large enough, where a publisher sends several.
+    Size {
+        track: TrackKey,
+        width: u32,
+        height: u32,
+    },
     /// The Secret with the ready-made token or the API key has changed.
     SecretChanged(ChannelSecret),
     /// The identity is ours: come back.

@@ -50,9 +50,12 @@ fn desired_state_becomes_orders() {
     layout.canvas.background_image_url = Some("https://cdn.example.com/wall.png".into());
     layout.user_images =
         vec![recording::UserImage { uid: "bob".into(), url: "https://cdn.example.com/bob.jpg".into(), fit: recording::Fit::Fit }];
+    let logo = r#"{"url": "https://cdn.example.com/logo.png", "left": 600, "top": 10, "width": 32, "height": 16, "opacityPercent": 60}"#;
+    layout.watermarks = vec![serde_json::from_str(logo).expect("a watermark")];
     let fields: Vec<_> = super::images(&job).expect("a layout").into_iter().map(|image| (image.field, image.url)).collect();
     let expected = [("canvas.backgroundImageURL", "https://cdn.example.com/wall.png"), ("userImages", "https://cdn.example.com/bob.jpg")];
-    assert_eq!(fields, expected.map(|(field, url)| (field, url.to_owned())));
+    let expected = [&expected[..], &[("watermarks", "https://cdn.example.com/logo.png")]].concat();
+    assert!(fields.iter().map(|(field, url)| (*field, url.as_str())).eq(expected), "{fields:?}");
     let people = |names: &[&str]| names.iter().map(ToString::to_string).collect();
     let lists = Subscription { audio: Selection::Only(people(&["4242", "alice"])), video: Selection::Except(people(&["robot"])) };
     let region = Region {
@@ -70,6 +73,12 @@ fn desired_state_becomes_orders() {
             background: Some(images::key("https://cdn.example.com/wall.png")),
             default_user: None,
             users: vec![UserImage { uid: "bob".into(), image: images::key("https://cdn.example.com/bob.jpg"), fit: Fit::Fit }],
+            watermarks: vec![Watermark {
+                mark: Mark::Image(images::key("https://cdn.example.com/logo.png")),
+                rect: Rect { x: 600, y: 10, width: 32, height: 16 },
+                opacity_percent: 60,
+            }],
+            caption_percent: None,
         },
         encoding: Encoding { frames_per_second: 15, kbps: 500 },
     };

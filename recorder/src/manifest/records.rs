@@ -3,7 +3,7 @@
 use recorder_media as media;
 use recorder_media::MediaTime;
 
-use super::{ClockOverride, Gap, Marks, Participant, PictureSize, Playlist, Stay, Track, Transcoded, Unrecorded};
+use super::{ClockOverride, Gap, Marks, Participant, PictureSize, Playlist, Snapshots, Stay, Track, Transcoded, Unrecorded};
 
 fn to_stays(stays: &[(MediaTime, Option<MediaTime>)]) -> Vec<Stay> {
     stays.iter().map(|(from, to)| (from.0, to.map(|to| to.0))).collect()
@@ -131,6 +131,20 @@ impl From<Playlist> for media::PlaylistRecord {
     }
 }
 
+impl Snapshots {
+    /// None: none was taken.
+    pub(super) fn of(record: &media::SnapshotRecord) -> Option<Self> {
+        let &media::SnapshotRecord { taken, stored, lost, .. } = record;
+        ((taken, stored, lost) != (0, 0, 0)).then_some(Self { taken, stored, lost })
+    }
+}
+
+impl From<Snapshots> for media::SnapshotRecord {
+    fn from(Snapshots { taken, stored, lost }: Snapshots) -> Self {
+        Self { taken, stored, lost, ..Self::default() }
+    }
+}
+
 impl Marks {
     pub(super) fn of(manifest: &media::Manifest, journalled: bool) -> Self {
         Self {
@@ -138,11 +152,13 @@ impl Marks {
             as_of90k: manifest.as_of.0,
             tracks: manifest.tracks.iter().map(|track| (track.received, track.written)).collect(),
             playlists: manifest.playlists.iter().map(|playlist| playlist.continuation.seam).collect(),
+            snapshots: manifest.snapshots.marks.clone(),
         }
     }
 
     pub(super) fn into_manifest(self, mut manifest: media::Manifest) -> media::Manifest {
         manifest.as_of = MediaTime(self.as_of90k);
+        manifest.snapshots.marks = self.snapshots;
         for (track, marks) in manifest.tracks.iter_mut().zip(self.tracks) {
             (track.received, track.written) = marks;
         }

@@ -1,6 +1,6 @@
 use recorder_media::{
-    ClockFault, ClockOverride, Codec, Continuation, GapReason, LedgerEntry, Manifest, ParticipantRecord, PlaylistRecord, Source,
-    TrackRecord, TranscodeReason, WallMicros,
+    ClockFault, ClockOverride, Codec, Continuation, GapReason, LedgerEntry, Manifest, ParticipantRecord, PlaylistRecord, SnapshotMark,
+    SnapshotRecord, Source, TrackRecord, TranscodeReason, WallMicros,
 };
 
 use super::*;
@@ -87,6 +87,7 @@ fn sample() -> Manifest {
             ended: false,
             continuation: Continuation { continuity_counters: vec![(256, 15)], next_n: 3, seam: None },
         }],
+        snapshots: SnapshotRecord { taken: 9, stored: 6, lost: 2, ..SnapshotRecord::default() },
         outcome: Some(recorder_media::Outcome::NoUsers),
     }
 }
@@ -111,6 +112,7 @@ fn a_spools_state_is_read_back_with_the_marks_of_its_journal() {
     let mut manifest = sample();
     let mark = |rtp| Some(recorder_media::UnitMark { ssrc: 1, rtp, at: MediaTime(-9) });
     manifest.as_of = MediaTime(77);
+    manifest.snapshots.marks.insert("p".into(), SnapshotMark { taken: Some(MediaTime(8)), settled: None });
     (manifest.tracks[1].received, manifest.tracks[1].written) = (mark(2), mark(1));
     let (end, sound) = (MediaTime(4), Some(MediaTime(5)));
     let seam = recorder_media::Seam { end, continuous: true, sound, decoded: Some(-6), clock: Some(-7), picture: mark(3) };

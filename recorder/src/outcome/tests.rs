@@ -56,12 +56,16 @@ fn session_report(recorded: u64, uploaded: u64, backup: u64) -> recorder_media::
         backup_files: backup,
         recorded90k: 0,
         backlog90k: 0,
+        transcoding90k: 0,
+        overload_step: 0,
         playlists_stored: 0,
         gaps: 0,
         gap90k: 0,
         last_gap: None,
         packets: 0,
         packets_lost: 0,
+        snapshots: 0,
+        snapshots_lost: 0,
         degraded: Vec::new(),
     }
 }

@@ -23,7 +23,7 @@ use recorder_media::{Input, Replay, Tick, WallMicros};
 use serde::{Deserialize, Serialize};
 
 /// Rises with every change of what a record looks like: another version's journal is not replayed.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 /// Length, CRC-32.
 const HEADER_BYTES: usize = 8;
 /// A new file is begun after this much ...

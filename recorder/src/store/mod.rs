@@ -23,7 +23,7 @@ pub(crate) enum Condition {
     Matches(String),
 }
 
-/// A playlist, a manifest or a ledger chunk on its way to storage.
+/// A playlist, a manifest, a ledger chunk or a snapshot on its way to storage.
 #[derive(Clone, Debug)]
 pub(crate) struct Document {
     /// Below the storage prefix.
@@ -37,6 +37,7 @@ pub(crate) enum DocumentKind {
     Playlist,
     Manifest,
     LedgerChunk,
+    Snapshot,
 }
 
 impl DocumentKind {
@@ -45,14 +46,15 @@ impl DocumentKind {
             Self::Playlist => "application/vnd.apple.mpegurl",
             Self::Manifest => "application/json",
             Self::LedgerChunk => "application/x-ndjson",
+            Self::Snapshot => "image/jpeg",
         }
     }
 
-    /// A chunk is written once; the others are rewritten while the recording grows.
+    /// Chunks and snapshots are written once; the others are rewritten while the recording grows.
     pub(crate) const fn cache_control(self) -> &'static str {
         match self {
             Self::Playlist | Self::Manifest => "no-cache",
-            Self::LedgerChunk => SEGMENT_CACHE_CONTROL,
+            Self::LedgerChunk | Self::Snapshot => SEGMENT_CACHE_CONTROL,
         }
     }
 }

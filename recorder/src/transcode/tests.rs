@@ -1,7 +1,8 @@
 use std::time::{Duration, Instant};
 
+use recorder_codec::Still;
 use recorder_codec::h264::{Latency, Preset, Rate};
-use recorder_media::MediaTime;
+use recorder_media::{MediaTime, Snapshot};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::*;
@@ -39,7 +40,15 @@ fn source(count: i64) -> Vec<EncodedFrame> {
 
 fn work(frame: &EncodedFrame, rotation: u16, force_key: bool) -> VideoOp {
     let data = Bytes::from(frame.data.clone());
-    VideoOp::Transcode { codec: Codec::H264, data, key: frame.keyframe, rotation, at: MediaTime(frame.pts), force_key }
+    VideoOp::Transcode {
+        codec: Codec::H264,
+        data,
+        key: frame.keyframe,
+        rotation,
+        at: MediaTime(frame.pts),
+        force_key,
+        snapshots: Vec::new(),
+    }
 }
 
 fn answer(results: &mut UnboundedReceiver<Input>) -> (PlaylistKey, OpId, Transcoded) {
@@ -112,6 +121,35 @@ fn a_turn_to_another_shape_begins_a_new_sequence() {
         .collect();
     let (wide, high) = ((WIDTH, HEIGHT), (HEIGHT, WIDTH));
     assert_eq!(seen, vec![(true, wide), (false, wide), (false, wide), (true, high), (false, high), (true, wide)]);
+}
+
+/// Of the very picture, upright, before the answer; of one that cannot be decoded none.
+#[test]
+fn a_snapshot_shows_what_was_decoded() {
+    let (sender, mut results) = unbounded_channel();
+    let mut transcoders = Transcoders::new(sender, Arc::default());
+    let mut frames = source(3);
+    frames[2].data = vec![0, 0, 0, 1, 0x65, 1, 2, 3];
+    let snapshot = |n: i64| Snapshot { camera: None, base: "p".into(), moment: MediaTime(n) };
+    for (n, frame) in (0..).zip(&frames) {
+        let mut work = work(frame, 90, false);
+        work.snapshots_mut().expect("it has").extend((n > 0).then(|| snapshot(n)));
+        transcoders.run(PlaylistKey(7005), OpId(n as u64), work);
+    }
+    let mut came = Vec::new();
+    while came.len() < 5 {
+        match results.blocking_recv().expect("an answer") {
+            Input::SnapshotTaken { snapshot, picture } => came.push((snapshot.moment.0, picture)),
+            Input::VideoEncoded { op, .. } => came.push((-(op.0 as i64), None)),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(came.iter().map(|(what, _)| *what).collect::<Vec<_>>(), [0, 1, -1, 2, -2]);
+    assert!(came[3].1.is_none());
+    let picture = Still::decode(came[1].1.as_ref().expect("a JPEG")).expect("ours").picture;
+    assert_eq!((picture.width, picture.height), (HEIGHT, WIDTH));
+    let luma = |x: u32, y: u32| picture.y[(y * picture.width + x) as usize];
+    assert!(luma(HEIGHT - 10, 10) > 180 && luma(10, 10) < 70);
 }
 
 #[test]

@@ -222,3 +222,18 @@ async fn what_the_session_does_not_keep_is_taken_from_the_spool() {
         .map(|key| std::fs::read_to_string(folder.path().join(key)).expect("there"));
     assert_eq!(texts, ["first", "second"]);
 }
+
+/// Of an earlier process, or of a newer attempt: it is of the same moment.
+#[tokio::test]
+async fn a_snapshot_that_is_there_already_stays_and_is_as_good() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let storage = storage(Box::new(VolumeStore::open(folder.path(), "").expect("a volume")), 1);
+    let snapshot = |body: &'static str| Document { key: "p_1.jpg".into(), body: body.into(), kind: DocumentKind::Snapshot };
+    for body in ["first", "second"] {
+        assert_eq!(storage.put_snapshot(snapshot(body)).await, Ok(()));
+    }
+    let found = storage.store.fetch("p_1.jpg").await.expect("readable").expect("it is there");
+    assert_eq!(found.body, "first");
+    std::fs::remove_dir_all(folder.path()).expect("removed");
+    assert!(storage.put_snapshot(snapshot("third")).await.is_err(), "and what is not stored is told");
+}

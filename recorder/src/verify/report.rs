@@ -17,10 +17,19 @@ struct Report<'a> {
     playlists: usize,
     segments: usize,
     bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    snapshots: Option<Snapshots>,
     /// Segments that the manifest itself calls lost.
     lost: Vec<&'a str>,
     findings: Vec<Said<'a>>,
     repairs: &'a [String],
+}
+
+/// As the manifest says: each is by itself, nothing names them.
+#[derive(Serialize)]
+struct Snapshots {
+    stored: u64,
+    lost: u64,
 }
 
 #[derive(Serialize)]
@@ -49,6 +58,7 @@ fn report<'a>(verdict: &'a Verdict, options: &'a Options) -> Report<'a> {
         playlists: manifest.playlists.len(),
         segments: stored.clone().count(),
         bytes: stored.map(|entry| entry.bytes).sum(),
+        snapshots: (manifest.snapshots.taken > 0).then_some(Snapshots { stored: manifest.snapshots.stored, lost: manifest.snapshots.lost }),
         lost: manifest.ledger.iter().filter(|entry| entry.lost).map(|entry| entry.name.as_str()).collect(),
         findings: verdict.findings.iter().map(|finding| Said { finding, message: finding.to_string() }).collect(),
         repairs: &verdict.repairs,
@@ -60,7 +70,9 @@ fn human(report: &Report) -> String {
     lines.extend(report.findings.iter().map(|said| format!("wrong     {}", said.message)));
     lines.extend(report.lost.iter().map(|segment| format!("lost      {segment}, as the manifest says")));
     let state = if report.over { "" } else { "; the recording is not over" };
-    let size = format!("playlists: {}, segments: {}, bytes: {}{state}", report.playlists, report.segments, report.bytes);
+    let stills = report.snapshots.as_ref().map(|stills| format!(", snapshots: {} and {} lost", stills.stored, stills.lost));
+    let stills = stills.unwrap_or_default();
+    let size = format!("playlists: {}, segments: {}, bytes: {}{stills}{state}", report.playlists, report.segments, report.bytes);
     lines.push(format!("{} ({size})", if report.whole { "whole" } else { "not whole" }));
     lines.join("\n") + "\n"
 }

@@ -76,10 +76,42 @@ impl Surface {
         }
     }
 
+    /// The same of a picture that can be seen through.
+    pub(super) fn put_through(&mut self, (picture, alpha): (Planes<'_>, &[u8]), at: Rect, clip: Rect, opacity_percent: u8) {
+        self.written += area(clip);
+        let (left, top) = (clip.x.saturating_sub(at.x), clip.y.saturating_sub(at.y));
+        let width = picture.width as usize;
+        let weight = |of: u32| ((of * u32::from(opacity_percent) + 50) / 100) as u16;
+        for (index, plane) in [picture.y, picture.u, picture.v].into_iter().enumerate() {
+            let [x, y, across, stride] = halved(index, [left, top, clip.width, picture.width]);
+            let rows = plane.chunks_exact(stride.max(1)).enumerate().skip(y);
+            for (under, (n, row)) in self.rows(index, clip).zip(rows) {
+                for (column, (under, sample)) in (x..).zip(under.iter_mut().zip(&row[x..x + across])) {
+                    let alpha = match index {
+                        0 => u32::from(alpha[n * width + column]),
+                        _ => quarter(alpha, width, 2 * column, 2 * n),
+                    };
+                    *under = through(*sample, *under, weight(alpha));
+                }
+            }
+        }
+    }
+
     fn rows(&mut self, index: usize, rect: Rect) -> impl Iterator<Item = &mut [u8]> {
         let [stride, x, y, width, height] = halved(index, [self.size.width, rect.x, rect.y, rect.width, rect.height]);
         self.planes[index].chunks_exact_mut(stride.max(1)).skip(y).take(height).map(move |row| &mut row[x..x + width])
     }
+}
+
+/// The mean of two by two.
+fn quarter(plane: &[u8], width: usize, x: usize, y: usize) -> u32 {
+    let two = |row: usize| u32::from(plane[row * width + x]) + u32::from(plane[row * width + x + 1]);
+    (two(y) + two(y + 1) + 2) / 4
+}
+
+/// `weight` of 255.
+fn through(over: u8, under: u8, weight: u16) -> u8 {
+    ((u16::from(over) * weight + u16::from(under) * (255 - weight) + 127) / 255) as u8
 }
 
 /// Numbers of pixels, in samples of a plane.

@@ -44,7 +44,7 @@ impl Lane {
             LaneEvent::Enters(key) => {
                 let Some(track) = around.tracks.get(&key) else { return };
                 let Some(person) = around.people.get(&track.participant) else { return };
-                composite.enters(at, (track.participant, &person.identity), track.source, key);
+                composite.enters(at, (track.participant, person), track.source, key);
                 false
             }
             LaneEvent::Wanted(key) | LaneEvent::Unwanted(key) => {

@@ -1,11 +1,12 @@
 //! What is not worth decoding: pictures larger than their places, and, when composing cannot keep up, what is missed least.
 
-use super::{Feed, Figure, Stage};
+use super::{Composition, Feed, Figure, Stage};
 use crate::layout::{Place, Rect};
 use crate::{MediaTime, TrackKey};
 use std::collections::BTreeMap;
 
-/// A place that has become smaller is told when it has stayed so for this long: of larger ones more comes back late.
+/// A place that has become smaller is told when it has stayed so for this long: of larger ones more comes back late. More than what lies in the
+/// delay line: a larger one that is foreseen is still small until then.
 const SMALLER_AFTER: i64 = 5 * MediaTime::PER_SECOND;
 /// Of somebody who is not shown.
 const LEAST: (u32, u32) = (16, 16);
@@ -38,7 +39,7 @@ impl Sizes {
         if told == Some(size) || !is_smaller {
             self.smaller_since.remove(&track);
         }
-        let lasts = is_smaller && at.0 - self.smaller_since.entry(track).or_insert(at).0 >= SMALLER_AFTER;
+        let lasts = is_smaller && at.0.saturating_sub(self.smaller_since.entry(track).or_insert(at).0) >= SMALLER_AFTER;
         if told != Some(size) && (!is_smaller || lasts) {
             self.told.insert(track, size);
             self.news.insert(track, size);
@@ -65,12 +66,20 @@ impl<U> Stage<U> {
         std::mem::take(&mut self.sizes.news)
     }
 
+    /// What another composition will need larger is asked for before it is in force: it takes a second or two to come.
+    pub fn foresee(&mut self, composition: &Composition) {
+        let places = self.places(composition);
+        // Before the first frame nothing is from any time.
+        self.wish_sizes(self.from.max(MediaTime(0)), &places);
+    }
+
     pub(super) fn wish_sizes(&mut self, at: MediaTime, places: &[Option<Place>]) {
         let halves = self.economy >= Economy::Layers;
         for (figure, place) in self.roster.iter().zip(places) {
             let Some(track) = figure.track else { continue };
             let (width, height) = place.map_or(LEAST, |place| size_for(place.rect));
-            let size = if halves { (width / 2, height / 2) } else { (width, height) };
+            // What is written on a screen is lost first.
+            let size = if halves && !figure.screen { (width / 2, height / 2) } else { (width, height) };
             self.sizes.wish(at, track, size);
         }
         let known = |track: &TrackKey| self.roster.iter().any(|figure| figure.track == Some(*track));

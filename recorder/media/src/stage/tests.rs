@@ -1,5 +1,6 @@
 use super::*;
-use crate::layout::{Empty, Fit, Rect};
+use crate::canvas::Text;
+use crate::layout::{Empty, Fit, Place, Rect};
 use proptest::prelude::*;
 
 const ANN: ParticipantKey = ParticipantKey(1);
@@ -41,6 +42,24 @@ fn scene(frames: &[Frame<i64>]) -> Scene<Visual> {
 
 fn contents(frames: &[Frame<i64>]) -> Vec<Content<Visual>> {
     scene(frames).tiles.iter().map(|tile| tile.content).collect()
+}
+
+/// The first order came while nobody had sent anything.
+#[test]
+fn what_is_foreseen_before_the_first_frame_is_no_reason_to_ask_for_less_at_once() {
+    let mut stage: Stage<i64> = Stage::new(composition(10));
+    stage.published(ANN, "ann".into(), false, Some(CAMERA));
+    stage.end();
+    stage.foresee(&composition(10));
+    let small = Composition { canvas: Canvas { width: 320, height: 180 }, ..composition(10) };
+    stage.foresee(&small);
+    assert_eq!(stage.take_sizes(), BTreeMap::from([(CAMERA, (640, 360))]));
+    stage.change(ms(0), Change::Compose(small));
+    stage.unit(ms(100), CAMERA, true, 0);
+    stage.frames(ms(1_000));
+    assert_eq!(stage.take_sizes(), BTreeMap::new());
+    stage.frames(ms(6_500));
+    assert_eq!(stage.take_sizes(), BTreeMap::from([(CAMERA, (320, 180))]));
 }
 
 #[test]
@@ -193,6 +212,19 @@ fn a_loss_is_shown_from_the_next_key_frame_on() {
 }
 
 #[test]
+fn what_could_not_be_decoded_before_a_key_frame_that_was_handed_on_costs_nothing_behind_it() {
+    let mut stage = ann(10);
+    stage.unit(ms(1_000), CAMERA, true, 10);
+    stage.unit(ms(1_100), CAMERA, false, 11);
+    stage.frames(ms(1_150));
+    assert_eq!(stage.stuck(CAMERA, ms(500)), Some(ms(1_000)));
+    assert_eq!(stage.frames(ms(1_250)).iter().flat_map(shown).collect::<Vec<_>>(), [11]);
+    assert_eq!(stage.stuck(CAMERA, ms(1_000)), None, "the key frame itself");
+    stage.frames(ms(1_400));
+    assert_eq!(stage.take_needs_key(), [CAMERA]);
+}
+
+#[test]
 fn a_new_rate_goes_on_behind_the_last_frame() {
     let mut stage = ann(10);
     let last = stage.frames(ms(400)).last().map(|frame| frame.at);
@@ -268,7 +300,7 @@ fn whoever_has_no_picture_has_an_image_and_a_camera_goes_before_it() {
     stage.published(ANN, "ann".into(), true, Some(OTHER));
     let user = |uid: &str, image, fit| UserImage { uid: uid.into(), image: ImageKey(image), fit };
     let users = vec![user("bob", 7, Fit::Fit), user("ann", 8, Fit::Crop)];
-    stage.composition.images = Images { background: None, default_user: Some(ImageKey(9)), users };
+    stage.composition.images = Images { default_user: Some(ImageKey(9)), users, ..Images::default() };
     let frames = stage.frames(ms(1_000));
     let image = |key| Content::Source(Visual::Image(ImageKey(key)));
     // The share sends nothing yet: it has no image.
@@ -291,4 +323,50 @@ fn a_background_image_lies_beneath_and_is_seen_where_nobody_is() {
         assert!(tiles[1..].iter().all(|tile| tile.place.z_order > tiles[0].place.z_order));
         assert_eq!((tiles[2].content, tiles[2].place.empty), (Content::Empty, Empty::Transparent));
     }
+}
+
+#[test]
+fn watermarks_are_above_everything_and_whole() {
+    let mut stage = ann(10);
+    let rect = Rect { x: 500, y: 20, width: 120, height: 40 };
+    stage.composition.images.watermarks = vec![Watermark { mark: Mark::Image(ImageKey(5)), rect, opacity_percent: 40 }];
+    let tiles = scene(&stage.frames(ms(1_000))).tiles;
+    let place = Place { rect, fit: Fit::Fit, empty: Empty::Transparent, opacity_percent: 40, z_order: i32::MAX };
+    assert_eq!(tiles[1..], [Tile { place, content: Content::Source(Visual::Image(ImageKey(5))) }]);
+}
+
+#[test]
+fn names_are_at_the_bottom_of_each_place_and_the_time_is_that_of_the_picture() {
+    let mut stage = ann(10);
+    stage.published(BOB, "bob".into(), false, None);
+    stage.composition.images.caption_percent = Some(10);
+    let rect = Rect { x: 20, y: 20, width: 200, height: 24 };
+    stage.composition.images.watermarks = vec![
+        Watermark { mark: Mark::Text("Draft".into()), rect, opacity_percent: 100 },
+        Watermark { mark: Mark::Time, rect: Rect { y: 60, ..rect }, opacity_percent: 100 },
+    ];
+    // Without an epoch nobody knows the time.
+    assert_eq!(scene(&stage.frames(ms(300))).tiles.len(), 5);
+    stage.set_epoch(Some(WallMicros(1_763_700_000_400_000)));
+    let frames = stage.frames(ms(1_000));
+    let clocks: Vec<_> = frames.iter().filter_map(|frame| Some((frame.at, frame.scene.as_ref()?.texts.last()?.line.clone()))).collect();
+    assert_eq!(clocks, [(ms(300), "2025-11-21 04:40:00Z".to_owned()), (ms(600), "2025-11-21 04:40:01Z".to_owned())]);
+    let seen = scene(&frames);
+    let text = |line: &str, width, height| Text { line: line.into(), width, height };
+    assert_eq!(seen.texts[..3], [text("ann", 320, 36), text("bob", 320, 36), text("Draft", 200, 24)]);
+    let captions: Vec<_> = seen.tiles.iter().filter(|tile| matches!(tile.content, Content::Source(Visual::Text(0 | 1)))).collect();
+    let rects = [0, 320].map(|x| Rect { x, y: 324, width: 320, height: 36 });
+    assert!(captions.iter().map(|tile| tile.place.rect).eq(rects), "{captions:?}");
+    assert_eq!(seen.tiles[1].content, Content::Source(Visual::Text(0)), "above its place, beneath the next one");
+}
+
+#[test]
+fn who_fills_the_canvas_has_the_name_at_the_top_where_nobody_stands_on_it() {
+    let mut stage = ann(10);
+    stage.published(BOB, "bob".into(), false, None);
+    stage.composition.layout = Layout::Floating;
+    stage.composition.images = Images { caption_percent: Some(10), default_user: Some(ImageKey(1)), ..Images::default() };
+    let tiles = scene(&stage.frames(ms(1_000))).tiles;
+    let names = tiles.iter().filter(|tile| matches!(tile.content, Content::Source(Visual::Text(_)))).map(|tile| tile.place.rect);
+    assert_eq!(names.map(|rect| (rect.y, rect.height)).collect::<Vec<_>>(), [(0, 36), (320, 36)]);
 }

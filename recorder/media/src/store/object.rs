@@ -32,7 +32,7 @@ pub(super) struct Object {
     pub(super) media_bytes: u64,
 }
 
-pub(super) fn backoff(attempts: u32) -> u64 {
+pub(crate) fn backoff(attempts: u32) -> u64 {
     (FIRST_RETRY_US << attempts.min(10)).min(LAST_RETRY_US)
 }
 

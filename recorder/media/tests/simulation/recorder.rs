@@ -334,6 +334,7 @@ impl Process {
                 let keys = self.keys(what);
                 self.document(at, Task::new(op, Place::Backup, Work::Remove { keys }));
             }
+            Output::Snapshot { .. } | Output::PutSnapshot { .. } => unreachable!("none is wanted"),
             Output::Subscribe { .. } | Output::Size { .. } => {}
             Output::RequestKeyframe { track } => self.keyframes.extend(self.numbers.to_connector(track)),
             Output::ReportChanged => self.claims = Some(self.session.report()),
@@ -379,7 +380,7 @@ impl Process {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let input = match task.advance(reply, self.attempt, &self.disk, &mut self.etags) {
             Next::Ask(place, request) => return self.requests.push((id, place, request)),
-            Next::Done(input) => input,
+            Next::Done(input) => *input,
         };
         let done = self.tasks.remove(&id);
         self.answer(at, input);

@@ -55,7 +55,7 @@ pub struct Task {
 
 pub enum Next {
     Ask(Place, Request),
-    Done(Input),
+    Done(Box<Input>),
 }
 
 /// ETags of documents that this process wrote or read last.
@@ -88,11 +88,11 @@ impl Task {
     }
 
     fn uploaded(&self, result: Result<Stored, StoreError>) -> Next {
-        Next::Done(Input::Uploaded { op: self.op, result })
+        Next::Done(Input::Uploaded { op: self.op, result }.into())
     }
 
     fn put_done(&self, result: Result<(), StoreError>) -> Next {
-        Next::Done(Input::Put { op: self.op, result })
+        Next::Done(Input::Put { op: self.op, result }.into())
     }
 
     fn ask(&mut self, stage: Stage, place: Place, key: &str) -> Next {

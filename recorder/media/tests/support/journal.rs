@@ -55,7 +55,7 @@ impl Journal {
 impl Room {
     /// The process dies and another one goes on, `away_us` later: what was in memory is gone, what storage and disk have is there.
     pub fn die_and_return(self, config: Config, away_us: u64) -> Self {
-        let Room { mut segments, playlists, manifests, storage, backup, refused, journal, lives, now, transcoder, .. } = self;
+        let Room { mut segments, playlists, manifests, snapshots, storage, backup, refused, journal, lives, now, transcoder, .. } = self;
         let mut journal = journal.expect("it is journalled");
         let ended = journal.files.last().map_or(now, |file| file.newest);
         let (began, replay) = journal.files.first().map_or((now, Replay::default()), |file| (file.began, file.replay.clone()));
@@ -65,7 +65,7 @@ impl Room {
         let wall = super::WALL.0 - 1_000_000 + began.0;
         let mut room = Self::at(Config { resume, ..config }, began, WallMicros(wall)).journalled();
         (room.segments, room.playlists, room.manifests, room.storage) = (segments, playlists, manifests, storage);
-        (room.backup, room.refused) = (backup, refused);
+        (room.backup, room.refused, room.snapshots) = (backup, refused, snapshots);
         room.lives += lives;
         room.transcoder.least_us = transcoder.least_us;
         let files = std::mem::take(&mut journal.files);

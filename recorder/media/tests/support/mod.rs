@@ -44,6 +44,7 @@ pub fn config() -> Config {
         idle_counts_publishers: false,
         backup: false,
         report_quality: ReportQuality::Sender,
+        snapshots: None,
         resume: None,
     }
 }
@@ -90,6 +91,10 @@ pub struct Room {
     pub playlists: BTreeMap<String, String>,
     pub puts: Vec<(String, String)>,
     pub manifests: u32,
+    /// By name; what is there stays.
+    pub snapshots: BTreeMap<String, Bytes>,
+    /// Storage takes everything but these.
+    pub refuses_snapshots: bool,
     pub keyframe_requests: Vec<(Tick, TrackKey)>,
     /// What the SFU was asked for, in order.
     pub subscribed: Vec<(u32, bool)>,
@@ -135,6 +140,8 @@ impl Room {
             playlists: BTreeMap::new(),
             puts: Vec::new(),
             manifests: 0,
+            snapshots: BTreeMap::new(),
+            refuses_snapshots: false,
             keyframe_requests: Vec::new(),
             subscribed: Vec::new(),
             sizes: Vec::new(),
@@ -248,8 +255,13 @@ impl Room {
         }
         match output {
             Output::Audio { playlist, op } => self.encode(playlist, op),
-            Output::Video { playlist, op, work } => {
+            Output::Video { playlist, op, mut work } => {
+                let snapshots = work.snapshots_mut().map(std::mem::take).unwrap_or_default();
                 if let Some((at, result)) = self.transcoder.run(self.now, playlist, work) {
+                    for snapshot in snapshots {
+                        let picture = self.transcoder.still(playlist, snapshot.camera);
+                        self.answer_at(at, Input::SnapshotTaken { snapshot, picture });
+                    }
                     self.answer_at(at, Input::VideoEncoded { playlist, op, result });
                 }
             }
@@ -278,6 +290,18 @@ impl Room {
                 let result = self.store_result(());
                 self.in_flight.remove("manifest");
                 self.answer(Input::Put { op, result });
+            }
+            Output::Snapshot { snapshot, data, .. } => {
+                let picture = transcoder::number_of(&data).map(|n| Bytes::from(n.to_string()));
+                self.answer(Input::SnapshotTaken { snapshot, picture });
+            }
+            Output::PutSnapshot { op, name, picture } => {
+                let refused = Err(StoreError::Refused("403".into()));
+                let result = if self.refuses_snapshots { refused } else { self.store_result(()) };
+                if result.is_ok() {
+                    self.snapshots.entry(name).or_insert(picture);
+                }
+                self.answer(Input::SnapshotPut { op, result });
             }
             Output::Subscribe { track, wanted } => self.subscribed.push((track.0, wanted)),
             Output::Size { track, width, height } => self.sizes.push((track.0, (width, height))),

@@ -20,6 +20,8 @@ struct Chain {
     owes_key: bool,
     cameras: BTreeMap<TrackKey, Camera>,
     canvas: Option<(u32, u32)>,
+    /// Number of the picture that came last, where there is no canvas.
+    newest: Option<u32>,
 }
 
 /// One decoder of a composite.
@@ -93,9 +95,10 @@ impl Transcoder {
         let damaged = self.rng.chance(self.undecodable);
         let result = match work {
             VideoOp::Transcode { codec, data, key, rotation, force_key, .. } => {
+                chain.newest = if codec == Codec::Vp8 { vp8(&data) } else { h264(&data) }.map(|(_, n)| n);
                 chain.transcode(codec, &data, key && !damaged, damaged, rotation, force_key)
             }
-            VideoOp::Compose { units, scene, encoding, at, force_key } => {
+            VideoOp::Compose { units, scene, encoding, at, force_key, snapshots: _ } => {
                 let (result, frame) = chain.compose(at, units, scene, encoding, force_key, damaged);
                 self.frames.push(frame);
                 result
@@ -103,6 +106,17 @@ impl Transcoder {
             VideoOp::Finish => unreachable!("answered above"),
         };
         Some((Tick(chain.free_at), result))
+    }
+
+    /// What a snapshot would show: of the canvas the time of the frame, of a camera the number of its picture.
+    pub fn still(&self, playlist: PlaylistKey, camera: Option<TrackKey>) -> Option<Bytes> {
+        let chain = self.chains.get(&playlist)?;
+        let text = match camera {
+            None if chain.canvas.is_none() => chain.newest?.to_string(),
+            None => self.frames.last()?.at.0.to_string(),
+            Some(track) => chain.cameras.get(&track)?.last?.to_string(),
+        };
+        Some(Bytes::from(text))
     }
 
     pub fn answered(&mut self, playlist: PlaylistKey) {
@@ -180,6 +194,11 @@ fn coded_picture(size: (u32, u32), n: u32, key: bool) -> Bytes {
         out.extend_from_slice(&nal);
     }
     Bytes::from(out)
+}
+
+/// Of a publisher's picture in H.264.
+pub fn number_of(data: &Bytes) -> Option<u32> {
+    h264(data).map(|(_, n)| n)
 }
 
 /// Size, if the access unit has one, and number; None: not what a publisher of ours encoded.

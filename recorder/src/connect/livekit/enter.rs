@@ -57,7 +57,7 @@ impl Member {
             Response::Join(join) if !resuming => self.joined(join).await,
             Response::Reconnect(_) if resuming => {
                 // The tracks that differ from what happens by itself.
-                let track_sids = self.told.iter().cloned().collect();
+                let track_sids = self.told.keys().cloned().collect();
                 let subscription = proto::UpdateSubscription { track_sids, subscribe: true, ..Default::default() };
                 let state = proto::SyncState {
                     answer: self.answer.clone(),
@@ -66,6 +66,8 @@ impl Member {
                     ..Default::default()
                 };
                 self.send(Request::SyncState(state)).await?;
+                // What was sent last may have gone nowhere.
+                self.told.values_mut().for_each(|size| *size = None);
                 // Media was never away; when it is, the peer connection says so.
                 if self.media_up {
                     self.trouble = None;

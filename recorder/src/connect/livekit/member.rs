@@ -1,6 +1,5 @@
 //! One recorder's stay in a LiveKit room, through reconnects.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +13,7 @@ use super::policy::{self, Next};
 use super::roster::Roster;
 use super::signal::{Request, Response, Signal};
 use super::silent::Silent;
+use super::wishes::Told;
 use crate::connect::intake::Intake;
 use crate::connect::peer::{Peer, PeerConfig, PeerEvent};
 use crate::connect::{EndReason, Event, Stage};
@@ -46,7 +46,7 @@ pub(crate) struct Member {
     pub(super) intake: Arc<Intake>,
     pub(super) roster: Roster,
     /// LiveKit's names of the tracks that the server was asked for in this membership.
-    pub(super) told: BTreeSet<String>,
+    pub(super) told: Told,
     pub(super) silent: Silent,
     pub(super) link: Option<Signal>,
     pub(super) peer: Option<(Peer, mpsc::Receiver<PeerEvent>)>,
@@ -83,7 +83,7 @@ impl Member {
             config,
             intake,
             roster: Roster::default(),
-            told: BTreeSet::new(),
+            told: Told::new(),
             silent: Silent::default(),
             link: None,
             peer: None,

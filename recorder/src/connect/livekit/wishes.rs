@@ -1,6 +1,6 @@
 //! Which tracks the recorder wants. The driver orders at any time; what the server was told is brought in line by whoever is connected.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -14,20 +14,38 @@ use super::member::{Lost, Member};
 use super::signal::Request;
 use super::silent::Silent;
 
+/// Width and height that are large enough.
+type Size = (u32, u32);
+
 #[derive(Debug, Default)]
 pub(super) struct Wishes {
-    wanted: Mutex<BTreeSet<TrackKey>>,
+    tracks: Mutex<Tracks>,
     changed: Notify,
 }
 
+#[derive(Clone, Debug, Default)]
+struct Tracks {
+    wanted: BTreeSet<TrackKey>,
+    sizes: BTreeMap<TrackKey, Size>,
+}
+
+/// What the server knows of our wishes, by its names of tracks: what was asked for, and in which size if that was said.
+pub(super) type Told = BTreeMap<String, Option<Size>>;
+
 impl Wishes {
-    fn wanted(&self) -> MutexGuard<'_, BTreeSet<TrackKey>> {
-        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    fn tracks(&self) -> MutexGuard<'_, Tracks> {
+        self.tracks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn set(&self, track: TrackKey, wanted: bool) {
-        let changed = if wanted { self.wanted().insert(track) } else { self.wanted().remove(&track) };
+        let changed = if wanted { self.tracks().wanted.insert(track) } else { self.tracks().wanted.remove(&track) };
         if changed {
+            self.changed.notify_one();
+        }
+    }
+
+    pub(super) fn set_size(&self, track: TrackKey, size: Size) {
+        if self.tracks().sizes.insert(track, size) != Some(size) {
             self.changed.notify_one();
         }
     }
@@ -45,20 +63,23 @@ struct News {
     /// Of these, the pictures.
     pictures: Vec<String>,
     unsubscribe: Vec<String>,
+    sizes: Vec<(String, Size)>,
 }
 
 /// `published`: name, key, whether it is a picture.
-fn news<'a>(published: impl Iterator<Item = (&'a str, TrackKey, bool)>, wanted: &BTreeSet<TrackKey>, told: &mut BTreeSet<String>) -> News {
-    let (mut news, mut now) = (News::default(), BTreeSet::new());
+fn news<'a>(published: impl Iterator<Item = (&'a str, TrackKey, bool)>, wishes: &Tracks, told: &mut Told) -> News {
+    let (mut news, mut now) = (News::default(), Told::new());
     for (sid, track, is_picture) in published {
-        let is_told = told.contains(sid);
-        if wanted.contains(&track) {
-            now.insert(sid.to_owned());
-            if !is_told {
+        let known = told.get(sid);
+        if wishes.wanted.contains(&track) {
+            let size = wishes.sizes.get(&track).copied();
+            now.insert(sid.to_owned(), size);
+            if known.is_none() {
                 news.subscribe.push(sid.to_owned());
                 news.pictures.extend(is_picture.then(|| sid.to_owned()));
             }
-        } else if is_told {
+            news.sizes.extend(size.filter(|_| known.copied().flatten() != size).map(|size| (sid.to_owned(), size)));
+        } else if known.is_some() {
             news.unsubscribe.push(sid.to_owned());
         }
     }
@@ -69,8 +90,8 @@ fn news<'a>(published: impl Iterator<Item = (&'a str, TrackKey, bool)>, wanted: 
 impl Member {
     /// Tells the server of wishes that it does not know yet.
     pub(super) async fn subscribe(&mut self) -> Result<(), Lost> {
-        let wanted = self.config.wishes.wanted().clone();
-        let news = news(self.roster.published(), &wanted, &mut self.told);
+        let wishes = self.config.wishes.tracks().clone();
+        let news = news(self.roster.published(), &wishes, &mut self.told);
         for (track_sids, subscribe) in [(news.subscribe, true), (news.unsubscribe, false)] {
             if !track_sids.is_empty() {
                 self.send(Request::Subscription(UpdateSubscription { track_sids, subscribe, ..Default::default() })).await?;
@@ -81,8 +102,18 @@ impl Member {
                 let settings = UpdateTrackSettings { track_sids: news.pictures, quality: quality as i32, ..Default::default() };
                 self.send(Request::TrackSetting(settings)).await
             }
-            _ => Ok(()),
+            Some(_) => Ok(()),
+            None => self.ask_for(news.sizes).await,
         }
+    }
+
+    /// The server takes the smallest layer that is as large.
+    async fn ask_for(&mut self, sizes: Vec<(String, Size)>) -> Result<(), Lost> {
+        for (sid, (width, height)) in sizes {
+            let settings = UpdateTrackSettings { track_sids: vec![sid], width, height, ..Default::default() };
+            self.send(Request::TrackSetting(settings)).await?;
+        }
+        Ok(())
     }
 
     /// Takes back what was asked for in vain. At the next call it is asked for anew: of two words at once a server may see the last only.
@@ -92,13 +123,13 @@ impl Member {
             return Ok(());
         }
         self.subscribe().await?;
-        let expected = self.roster.unmuted().filter(|(sid, track)| self.told.contains(*sid) && !self.intake.has_come(*track));
+        let expected = self.roster.unmuted().filter(|(sid, track)| self.told.contains_key(*sid) && !self.intake.has_come(*track));
         let track_sids = self.silent.overdue(Instant::now(), expected.map(|(sid, _)| sid));
         if track_sids.is_empty() {
             return Ok(());
         }
         tracing::warn!(tracks = ?track_sids, "nothing has come of tracks that were asked for: asking again");
-        self.told.retain(|sid| !track_sids.contains(sid));
+        self.told.retain(|sid, _| !track_sids.contains(sid));
         self.send(Request::Subscription(UpdateSubscription { track_sids, subscribe: false, ..Default::default() })).await
     }
 }
@@ -118,10 +149,10 @@ mod tests {
 
     #[test]
     fn the_server_is_told_of_what_has_changed_and_nothing_else() {
-        let wanted = |keys: &[u32]| keys.iter().map(|key| TrackKey(*key)).collect::<BTreeSet<_>>();
+        let wanted = |keys: &[u32]| Tracks { wanted: keys.iter().map(|key| TrackKey(*key)).collect(), sizes: BTreeMap::new() };
         let texts = |sids: &[&str]| sids.iter().map(ToString::to_string).collect::<Vec<_>>();
         let room = [("TR_a", TrackKey(0), true), ("TR_b", TrackKey(1), false)];
-        let mut told = BTreeSet::new();
+        let mut told = Told::new();
         assert_eq!(news(room.into_iter(), &wanted(&[]), &mut told), News::default(), "nothing is subscribed by itself");
         let first = news(room.into_iter(), &wanted(&[0, 1, 7]), &mut told);
         assert_eq!((first.subscribe, first.pictures, first.unsubscribe), (texts(&["TR_a", "TR_b"]), texts(&["TR_a"]), vec![]));
@@ -130,6 +161,21 @@ mod tests {
         assert_eq!((less.subscribe, less.unsubscribe), (vec![], texts(&["TR_a"])));
         assert_eq!(news(room[..1].iter().copied(), &wanted(&[1]), &mut told), News::default(), "what is gone needs no word");
         assert!(told.is_empty());
+    }
+
+    #[test]
+    fn a_size_is_told_once_and_again_to_another_server() {
+        let room = [("TR_a", TrackKey(0), true)];
+        let mut wishes = Tracks { wanted: [TrackKey(0)].into(), sizes: BTreeMap::new() };
+        let mut told = Told::new();
+        assert_eq!(news(room.into_iter(), &wishes, &mut told).sizes, []);
+        wishes.sizes.insert(TrackKey(0), (640, 360));
+        let of_it = [("TR_a".to_owned(), (640, 360))];
+        assert_eq!(news(room.into_iter(), &wishes, &mut told).sizes, of_it);
+        assert_eq!(news(room.into_iter(), &wishes, &mut told).sizes, []);
+        assert_eq!(news(room.into_iter(), &wishes, &mut Told::new()).sizes, of_it);
+        wishes.sizes.insert(TrackKey(0), (320, 180));
+        assert_eq!(news(room.into_iter(), &wishes, &mut told).sizes, [("TR_a".to_owned(), (320, 180))]);
     }
 
     #[tokio::test]

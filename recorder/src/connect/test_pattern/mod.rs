@@ -170,7 +170,7 @@ impl TestPattern {
                 order = orders.recv() => match order {
                     Some(ConnectOrder::RequestKeyframe(track)) => intake.request_keyframe(track),
                     Some(ConnectOrder::Subscribe { track, wanted }) => gates.get(&track).into_iter().for_each(|gate| gate.set(wanted)),
-                    Some(ConnectOrder::SecretChanged(_) | ConnectOrder::Return) => {}
+                    Some(ConnectOrder::Size { .. } | ConnectOrder::SecretChanged(_) | ConnectOrder::Return) => {}
                     Some(ConnectOrder::Leave) | None => break Play::Left,
                 },
                 _ = ticks.tick() => intake.offer_stats(),

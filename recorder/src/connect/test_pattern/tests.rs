@@ -124,7 +124,8 @@ async fn a_key_frame_comes_when_asked_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn leaving_ends_the_connector_without_a_reason() {
-    let leave = vec![(Duration::from_millis(800), ConnectOrder::Leave)];
+    // Long enough for both to have begun on a busy machine.
+    let leave = vec![(Duration::from_secs(4), ConnectOrder::Leave)];
     let events = watch(TestPattern { duration: Duration::from_secs(60), audio: false, ..SMALL }, leave).await;
     assert!(events.iter().all(|event| !matches!(event.value, Event::Ended(_))));
     assert_eq!(packets(&events).len(), 2);
