@@ -1,6 +1,6 @@
 # Every target is safe to repeat; what is built once is kept under target/.
 .DEFAULT_GOAL := help
-.PHONY: help build tools demo test faults soak fuzz bench bench-controller bench-composite image crds lint clean setup-build setup-test setup-bench
+.PHONY: help build tools demo test faults soak overload fuzz bench bench-controller bench-composite image crds lint clean setup-build setup-test setup-bench
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,10 @@ soak: setup-test tools ## One recording through SOAK_FAULTS (50) faults in the o
 	@CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$(CURDIR)/scripts/test-runner.sh SOAK_SEED=$(SOAK_SEED) SOAK_FAULTS=$(SOAK_FAULTS) \
 		cargo test --release --workspace --test cluster -- --include-ignored --nocapture soak::
 
+overload: setup-test tools ## A composite that gets less CPU than it takes, for 30 s and for good (7 min, root)
+	@cargo build --release --workspace
+	@CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$(CURDIR)/scripts/test-runner.sh cargo test --release --workspace --test overload -- --ignored --nocapture --test-threads 1
+
 FUZZ_SECONDS ?= 1200
 fuzz: setup-test ## Fuzz every target for FUZZ_SECONDS (20 minutes), two at a time; findings stay in target/fuzz
 	@scripts/fuzz.sh $(FUZZ_SECONDS)
@@ -54,8 +58,8 @@ bench-controller: setup-test tools ## Measure the controller with 10,000 Recordi
 	@cargo build --release --workspace
 	@cargo test --release --workspace --test scale -- --ignored --nocapture
 
-bench-composite: setup-bench build ## Measure what composing costs beside FFmpeg and GStreamer (8 min)
-	@cargo build --release --workspace --example compose_cost
+bench-composite: setup-bench build ## Measure what composing costs beside FFmpeg and GStreamer (30 min)
+	@scripts/tools.sh livekit load floor
 	@scripts/bench-composite.py
 
 crds: setup-build ## Write crds/recordings.yaml again from the types

@@ -1,20 +1,23 @@
 #!/usr/bin/env python3
-"""What composing costs, beside FFmpeg and GStreamer doing the same: CPU seconds per second of media, one thread for each stage.
+"""What composing a LiveKit room costs, beside FFmpeg and GStreamer doing the same from files: CPU seconds per second of media.
 
-Usage: scripts/bench-composite.py [REPETITIONS [SECONDS]]      5 repetitions of 10 s take some 8 minutes
+Usage: scripts/bench-composite.py [REPETITIONS [SECONDS]]      5 repetitions of 10 s take some 30 minutes
 
-ours       decode, scale, paint, encode: recorder/examples/compose_cost.rs, the thread's own CPU time
-bare       FFmpeg decodes every camera to nothing, and encodes the finished canvas: what no composer can do without
-graph      FFmpeg doing the whole in one filter graph: fps, scale, xstack, x264 with the same settings
-gstreamer  GStreamer's compositor between avdec_h264 and x264enc with the same settings
+ours       our recorder in mode Composite, less `floor`: a program that receives and decrypts the same and does nothing else
+bare       FFmpeg decodes every camera and every voice to nothing, and encodes the finished canvas and sound: what no composer can do without
+graph      FFmpeg doing the whole in one filter graph: fps, scale, xstack, x264 with the same settings; amix, AAC
+gstreamer  GStreamer's compositor between avdec_h264 and x264enc with the same settings; audiomixer, AAC
 
-Cameras are the same files for all, made by ours; what is sound costs nothing here. The four take turns, so that a change of the machine's speed meets
-all of them; what is told are medians, and the median of the ratios within a turn. Results: target/bench/composite.jsonl.
+Everybody sends, and the peers read, the same file. All take turns, so that a change of the machine's speed meets all of them; what is told are medians, and
+the median of the ratios within a turn. Results: target/bench/composite.jsonl. On a machine that others measure on too, BENCH_LOCK names a file to lock.
 """
 
+import contextlib
+import fcntl
 import json
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -22,22 +25,34 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "target/bench/composite"
-EXAMPLE = ROOT / "target/release/examples/compose_cost"
-# People, width, height, pictures per second.
-ROOMS = [(1, 640, 360, 15), (4, 640, 360, 15), (9, 640, 360, 15), (17, 640, 360, 15), (4, 1280, 720, 30)]
-CANVAS = (1280, 720, 30, 2000)
+BENCH = ROOT / "target/release/recording-bench"
+# People, width, height, pictures per second, kbit/s.
+ROOMS = [(1, 640, 360, 15, 500), (4, 640, 360, 15, 500), (9, 640, 360, 15, 500), (17, 640, 360, 15, 500), (4, 1280, 720, 30, 1800)]
+CANVAS = (1280, 720, 30)
 # A filter graph that waits for a picture that never comes keeps all others: it ends instead of filling the machine.
 MEMORY = 6 << 30
+# A run in which media did not arrive measures nothing.
+TRIES = 3
 X264 = ["-c:v", "libx264", "-preset", "veryfast", "-tune", "zerolatency", "-threads", "1", "-x264-params", "sliced-threads=0:scenecut=0:keyint=180:min-keyint=180",
-        "-b:v", "2000k", "-maxrate", "2000k", "-bufsize", "2000k", "-f", "null", "-"]
+        "-b:v", "2000k", "-maxrate", "2000k", "-bufsize", "2000k"]
+AAC = ["-c:a", "aac", "-b:a", "128k", "-ar", "48000"]
+NOWHERE = ["-f", "null", "-"]
+
+
+@contextlib.contextmanager
+def alone():
+    with open(os.environ.get("BENCH_LOCK", os.devnull), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def cpu(command):
     """CPU seconds of a command, user and system."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                   preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY)))
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    with alone():
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                       preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY)))
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime)
 
 
@@ -45,36 +60,33 @@ def ffmpeg(*args):
     return cpu(["ffmpeg", "-nostdin", "-hide_banner", "-loglevel", "error", "-y", *args])
 
 
-def ours(room, seconds):
-    people, width, height, rate = room
-    told = subprocess.run([EXAMPLE, FOLDER, str(people), f"{width}x{height}@{rate}", str(seconds)], check=True, capture_output=True, text=True)
-    return json.loads(told.stdout)["cpu_per_second"]
+def bench(command, room, *args):
+    _, width, height, rate, kbps = room
+    camera = ["--width", str(width), "--height", str(height), "--fps", str(rate), "--kbps", str(kbps)]
+    for _ in range(TRIES):
+        with alone():
+            told = subprocess.run([BENCH, "--runs", FOLDER.parent / "composite-runs.jsonl", *command, *camera, *args], stdout=subprocess.PIPE, text=True)
+        if told.returncode == 0:
+            return told.stdout.splitlines()[-1]
+    raise SystemExit(f"{command} of {room} is no measurement")
 
 
-def package(room):
+def received(subject, room, seconds):
+    """CPU seconds per second, of everybody together."""
+    told = json.loads(bench(["run", subject], room, "--participants", str(room[0]), "--seconds", str(seconds)))
+    return told["cpuPerMediaSecond"] * room[0]
+
+
+def package(room, seconds):
     """Raw H.264 has no times of its own that a demuxer would believe: a container does."""
-    people, _, _, rate = room
-    cameras = []
-    for n in range(people):
-        camera = FOLDER / f"camera-{n}.mp4"
-        ffmpeg("-i", FOLDER / f"camera-{n}.h264", "-c", "copy", "-bsf:v", f"setts=time_base=1/90000:ts=N*{90000 // rate}", camera)
-        cameras.append(camera)
+    people, _, _, rate, _ = room
+    prefix = bench(["prepare"], room)
+    first = FOLDER / "camera-0.mp4"
+    ffmpeg("-i", f"{prefix}.h264", "-i", f"{prefix}.ogg", "-c", "copy", "-bsf:v", f"setts=time_base=1/90000:ts=N*{90000 // rate}", "-t", str(seconds), first)
+    cameras = [FOLDER / f"camera-{n}.mp4" for n in range(people)]
+    for camera in cameras[1:]:
+        shutil.copy(first, camera)
     return cameras
-
-
-def canvas_pictures():
-    """The finished canvas, decoded: it is encoded again, which costs what the encoding alone costs."""
-    raw = FOLDER / "canvas.yuv"
-    ffmpeg("-i", FOLDER / "composite.h264", "-fps_mode", "passthrough", "-f", "rawvideo", raw)
-    return raw
-
-
-def bare(cameras, raw, seconds):
-    width, height, rate, _ = CANVAS
-    inputs = [word for camera in cameras for word in ("-threads", "1", "-i", camera)]
-    decoding = ffmpeg(*inputs, *(word for n in range(len(cameras)) for word in ("-map", f"{n}:v", "-fps_mode", "passthrough", "-f", "null", "-")))
-    encoding = ffmpeg("-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", f"{width}x{height}", "-framerate", str(rate), "-i", raw, *X264)
-    return (decoding + encoding) / seconds
 
 
 def tiles(people):
@@ -90,52 +102,83 @@ def tiles(people):
     return [(xs[c], ys[r], xs[c + 1] - xs[c], ys[r + 1] - ys[r]) for r in range(side) for c in range(side)]
 
 
-def graph(cameras, seconds):
+def inputs_of(cameras):
+    return [word for camera in cameras for word in ("-threads", "1", "-i", camera)]
+
+
+def filter_graph(people):
     rate = CANVAS[2]
-    places = tiles(len(cameras))
-    inputs = [word for camera in cameras for word in ("-threads", "1", "-i", camera)]
+    places = tiles(people)
     scaled = [f"[{n}:v]fps={rate},scale={w}:{h}:flags=bicubic[t{n}]" for n, (_, _, w, h) in enumerate(places)]
-    if len(cameras) == 1:
-        whole = scaled[0].replace("[t0]", "[out]")
-    else:
-        layout = "|".join(f"{x}_{y}" for x, y, _, _ in places)
-        # xstack ends where its tiles do.
-        whole_width = max(x + w for x, _, w, _ in places)
-        pad = f",pad={CANVAS[0]}:{CANVAS[1]}" if whole_width < CANVAS[0] else ""
-        names = "".join(f"[t{n}]" for n in range(len(cameras)))
-        whole = ";".join(scaled + [f"{names}xstack=inputs={len(cameras)}:layout={layout}:fill=black{pad}[out]"])
-    return ffmpeg("-filter_complex_threads", "1", *inputs, "-filter_complex", whole, "-map", "[out]", *X264) / seconds
+    voices = "".join(f"[{n}:a]" for n in range(people))
+    sound = f"{voices}amix=inputs={people}:normalize=0[sound]"
+    if people == 1:
+        return ";".join([scaled[0].replace("[t0]", "[out]"), sound])
+    layout = "|".join(f"{x}_{y}" for x, y, _, _ in places)
+    # xstack ends where its tiles do.
+    whole_width = max(x + w for x, _, w, _ in places)
+    pad = f",pad={CANVAS[0]}:{CANVAS[1]}" if whole_width < CANVAS[0] else ""
+    names = "".join(f"[t{n}]" for n in range(people))
+    return ";".join(scaled + [f"{names}xstack=inputs={people}:layout={layout}:fill=black{pad}[out]", sound])
+
+
+def finished(cameras):
+    """Canvas and sound as they are before they are encoded."""
+    raw, sound = FOLDER / "canvas.yuv", FOLDER / "sound.wav"
+    ffmpeg(*inputs_of(cameras), "-filter_complex", filter_graph(len(cameras)), "-map", "[out]", "-f", "rawvideo", raw, "-map", "[sound]", sound)
+    return raw, sound
+
+
+def bare(cameras, raw, sound, seconds):
+    width, height, rate = CANVAS
+    streams = [word for n in range(len(cameras)) for kind in "va" for word in ("-map", f"{n}:{kind}", "-fps_mode", "passthrough", *NOWHERE)]
+    decoding = ffmpeg(*inputs_of(cameras), *streams)
+    picture = ["-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", f"{width}x{height}", "-framerate", str(rate), "-i", raw]
+    encoding = ffmpeg(*picture, "-i", sound, *X264, *AAC, *NOWHERE)
+    return (decoding + encoding) / seconds
+
+
+def graph(cameras, seconds):
+    whole = ["-filter_complex_threads", "1", *inputs_of(cameras), "-filter_complex", filter_graph(len(cameras))]
+    return ffmpeg(*whole, "-map", "[out]", "-map", "[sound]", *X264, *AAC, *NOWHERE) / seconds
 
 
 def gstreamer(cameras, seconds):
-    canvas_width, canvas_height, rate, kbps = CANVAS
+    canvas_width, canvas_height, rate = CANVAS
     pads = [f"sink_{n}::{key}={value}" for n, place in enumerate(tiles(len(cameras)))
             for key, value in zip(("xpos", "ypos", "width", "height"), place)]
-    inputs = [word for n, camera in enumerate(cameras)
-              for word in ("filesrc", f"location={camera}", "!", "qtdemux", "!", "h264parse", "!", "avdec_h264", "max-threads=1", "!", "queue", "!", f"c.sink_{n}")]
-    encoder = ["x264enc", "speed-preset=veryfast", "tune=zerolatency", "threads=1", "sliced-threads=false", f"bitrate={kbps}", "key-int-max=180",
+    inputs = [word for n, camera in enumerate(cameras) for word in (
+        "filesrc", f"location={camera}", "!", "qtdemux", f"name=d{n}",
+        f"d{n}.video_0", "!", "queue", "!", "h264parse", "!", "avdec_h264", "max-threads=1", "!", "queue", "!", f"c.sink_{n}",
+        f"d{n}.audio_0", "!", "queue", "!", "opusdec", "!", "audioconvert", "!", "audioresample", "!", "queue", "!", f"m.sink_{n}")]
+    encoder = ["x264enc", "speed-preset=veryfast", "tune=zerolatency", "threads=1", "sliced-threads=false", "bitrate=2000", "key-int-max=180",
                "option-string=scenecut=0", "vbv-buf-capacity=1000"]
     caps = f"video/x-raw,format=I420,width={canvas_width},height={canvas_height},framerate={rate}/1"
-    return cpu(["gst-launch-1.0", "-q", "compositor", "name=c", "background=black", *pads, "!", caps, "!", *encoder, "!", "fakesink", "sync=false", *inputs]) / seconds
+    picture = ["compositor", "name=c", "background=black", *pads, "!", caps, "!", *encoder, "!", "fakesink", "sync=false"]
+    sound = ["audiomixer", "name=m", "!", "audio/x-raw,rate=48000,channels=2", "!", "audioconvert", "!", "avenc_aac", "bitrate=128000", "!", "fakesink", "sync=false"]
+    return cpu(["gst-launch-1.0", "-q", *picture, *sound, *inputs]) / seconds
+
+
+def measure(room, turns, seconds):
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    FOLDER.mkdir(parents=True)
+    cameras = package(room, seconds)
+    raw, sound = finished(cameras)
+    for _ in range(turns):
+        recorder, floor = received("composite", room, seconds), received("floor", room, seconds)
+        run = {"people": room[0], "camera": f"{room[1]}x{room[2]}@{room[3]}", "recorder": recorder, "floor": floor, "ours": recorder - floor}
+        run |= {"bare": bare(cameras, raw, sound, seconds), "graph": graph(cameras, seconds), "gstreamer": gstreamer(cameras, seconds)}
+        print(json.dumps(run), file=sys.stderr, flush=True)
+        yield run
+    shutil.rmtree(FOLDER)
 
 
 def main():
-    repetitions, seconds = (int(word) for word in (sys.argv[1:] + ["5", "10"][len(sys.argv) - 1:]))
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    runs = []
-    for room in ROOMS:
-        for turn in range(repetitions):
-            run = {"people": room[0], "camera": f"{room[1]}x{room[2]}@{room[3]}", "ours": ours(room, seconds)}
-            if turn == 0:
-                cameras, raw = package(room), canvas_pictures()
-            run |= {"bare": bare(cameras, raw, seconds), "graph": graph(cameras, seconds), "gstreamer": gstreamer(cameras, seconds)}
-            runs.append(run)
-            print(json.dumps(run), file=sys.stderr, flush=True)
-        for leftover in FOLDER.iterdir():
-            os.remove(leftover)
+    turns, seconds = (int(word) for word in (sys.argv[1:] + ["5", "10"][len(sys.argv) - 1:]))
+    runs = [run for room in ROOMS for run in measure(room, turns, seconds)]
     (FOLDER.parent / "composite.jsonl").write_text("".join(json.dumps(run) + "\n" for run in runs))
     print("| people | camera | ours | bare | graph | GStreamer | ours / bare | ours / graph | ours / GStreamer |\n|---|---|---|---|---|---|---|---|---|")
-    for people, width, height, rate in ROOMS:
+    for people, width, height, rate, _ in ROOMS:
         camera = f"{width}x{height}@{rate}"
         of = [run for run in runs if (run["people"], run["camera"]) == (people, camera)]
         median = lambda value: statistics.median(map(value, of))

@@ -4,6 +4,8 @@ pub mod analyser;
 pub mod attempt;
 pub mod bench;
 pub mod cases;
+pub mod composed;
+pub mod frames;
 pub mod harness;
 pub mod layout_oracle;
 pub mod load;

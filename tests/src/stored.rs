@@ -25,6 +25,14 @@ pub struct Manifest {
     pub tracks: Vec<Track>,
     pub gaps: Vec<Gap>,
     pub playlists: Vec<PlaylistEntry>,
+    pub snapshots: Option<Snapshots>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Snapshots {
+    pub taken: u64,
+    pub stored: u64,
+    pub lost: u64,
 }
 
 #[derive(Clone, Debug, Deserialize)]

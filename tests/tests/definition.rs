@@ -19,7 +19,7 @@ fn immutable() -> [Row; 12] {
         ("videoStream", json!("Low"), json!("Auto")),
         ("audio", json!({"profile": "Mono128"}), json!({"profile": "Stereo192"})),
         ("startDeadlineSeconds", json!(60), json!(61)),
-        ("output", json!({"hls": {"segmentSeconds": 4}}), json!({"hls": {"segmentSeconds": 5}})),
+        ("output", json!({"snapshots": {"intervalSeconds": 5}}), json!({"snapshots": {"intervalSeconds": 6}})),
         ("storage", json!({"s3": {"prefix": "a"}}), json!({"s3": {"prefix": "b"}})),
         ("backupStorage", s3("spare"), s3("another")),
         ("pod", json!({"priorityClassName": "high"}), json!({"priorityClassName": "low"})),

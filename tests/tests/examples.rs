@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use recording_crds::status::Phase;
 use recording_tests::analyser::content;
 use recording_tests::analyser::playlist::Playlist;
+use recording_tests::analyser::probe;
 use recording_tests::harness::livekit::LiveKit;
 use recording_tests::harness::process::wait_until;
 use recording_tests::harness::s3::S3;
@@ -39,14 +40,50 @@ fn test_pattern() -> Result<()> {
     Ok(())
 }
 
-/// What is in it: `composite.rs`.
+/// What is in them: `composite.rs`, `layouts.rs`, `images.rs`.
 #[test]
-fn composite() -> Result<()> {
+fn composites() -> Result<()> {
+    for name in ["composite-floating.yaml", "composite-vertical.yaml", "composite-custom.yaml", "composite-audio-only.yaml"] {
+        let folder = tempfile::tempdir()?;
+        let manifest = example(name)?.replace("durationSeconds: 20", "durationSeconds: 4");
+        completed(&Local::start(&manifest, &["--output", &text(folder.path())])?.wait(LIMIT)?)?;
+        let found = playlists(folder.path())?;
+        let [playlist] = &found[..] else { anyhow::bail!("{name}: {found:?}") };
+        let probe = probe::ffprobe(&Playlist::read(playlist)?)?;
+        let (sound, pictures) = (probe.stream("audio").is_some(), probe.stream("video").is_some());
+        ensure!(sound && pictures == (name != "composite-audio-only.yaml"), "{name}: {probe:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn composite_and_its_update() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let manifest = example("composite.yaml")?.replace("durationSeconds: 20", "durationSeconds: 6");
+    let shorter = |name: &str| Ok::<_, anyhow::Error>(example(name)?.replace("durationSeconds: 20", "durationSeconds: 12"));
+    let update = shorter("composite-update.yaml")?;
+    let mut recording = Local::start(&shorter("composite.yaml")?, &["--output", &text(folder.path()), "--follow"])?;
+    wait_until("a segment", LIMIT, || recording.report().ok().filter(|report| report.counters.recorded_files > 0))?;
+    recording.save(&update)?;
+    recording.wait_for_generation(2, LIMIT)?;
+    completed(&recording.wait(LIMIT)?)?;
+    let found = playlists(folder.path())?;
+    let canvases = std::fs::read_to_string(found.first().context("a playlist")?)?.matches("#EXT-X-DISCONTINUITY\n").count();
+    ensure!(found.len() == 1 && canvases == 1, "{found:?}: {canvases}");
+    Ok(())
+}
+
+/// What is in them: `snapshots.rs`.
+#[test]
+fn snapshots() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let manifest = example("snapshots.yaml")?.replace("durationSeconds: 20", "durationSeconds: 8");
     let ended = Local::start(&manifest, &["--output", &text(folder.path())])?.wait(LIMIT)?;
     completed(&ended)?;
-    ensure!(playlists(folder.path())?.len() == 1);
+    let names = std::fs::read_dir(folder.path())?.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let stills: Vec<String> = names.filter(|name| name.ends_with(".jpg")).collect();
+    for of in ["__uid_s_participant-1__uid_e_video_", "__uid_s_participant-2__uid_e_video_", "_snapshots_2"] {
+        ensure!(stills.iter().any(|name| name.contains(of)), "none of {of}: {stills:?}");
+    }
     Ok(())
 }
 

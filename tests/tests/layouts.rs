@@ -1,9 +1,11 @@
 //! Where everybody stands, on decoded frames of what is stored: every layout for 1 to 17 people, measured to two pixels by an oracle of its own.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use recording_crds::status::Phase;
-use recording_tests::analyser::block_code::{self, Rect};
-use recording_tests::analyser::decode::{self, Picture};
+use recording_tests::analyser::block_code::Rect;
+use recording_tests::analyser::decode;
+use recording_tests::frames::Shade::{Black, White};
+use recording_tests::frames::{BACKGROUND, BACKGROUND_YUV, Expected, Fault, Frame, OFF, all_are_seen, colour};
 use recording_tests::harness::livekit::LiveKit;
 use recording_tests::harness::process::wait_until;
 use recording_tests::layout_oracle::{Layout, rects};
@@ -13,21 +15,10 @@ use recording_tests::stored::sound;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use Shade::{Black, White};
-
 const LIMIT: Duration = Duration::from_secs(240);
 const SOON: Duration = Duration::from_secs(30);
 const PEOPLE: u8 = 17;
 const CANVAS: (usize, usize) = (1280, 720);
-/// None of the people's colours, as luma and chroma (BT.601, limited range) of `#305090`.
-const BACKGROUND: &str = "#305090";
-const BACKGROUND_YUV: [i32; 3] = [83, 161, 109];
-/// Of an edge, pixels.
-const OFF: usize = 2;
-/// What encoding leaves of a flat colour.
-const CLOSE: i32 = 12;
-const WHITE_FROM: i32 = 190;
-const BLACK_TO: i32 = 50;
 const LAYOUTS: [(Layout, &str); 3] = [(Layout::Floating, "Floating"), (Layout::BestFit, "BestFit"), (Layout::Vertical, "Vertical")];
 /// Each layout is ordered so often for each number of people: two orders may fall between two pictures of a busy machine.
 const ROUNDS: usize = 2;
@@ -93,28 +84,6 @@ fn newest_segment(folder: &Path) -> Option<PathBuf> {
     names.filter(|path| path.extension().is_some_and(|extension| extension == "ts")).max()
 }
 
-/// One after the other, each in some frame.
-fn all_are_seen(files: &[PathBuf], cases: &[Case]) -> Result<()> {
-    let (mut seen, mut nearest) = (0, None::<(usize, i64, String)>);
-    decode::pictures(files, |picture| {
-        let Some(case) = cases.get(seen) else { return Ok(()) };
-        match case.differs(&Frame(&picture)) {
-            None => (seen, nearest) = (seen + 1, None),
-            // How far the best frame came.
-            Some((right, fault)) if nearest.as_ref().is_none_or(|(most, ..)| *most < right) => {
-                nearest = Some((right, picture.pts_90k, fault))
-            }
-            Some(_) => {}
-        }
-        Ok(())
-    })?;
-    println!("{seen} of {} seen", cases.len());
-    match cases.get(seen) {
-        Some(case) => bail!("{case:?} is in no frame; nearest: {nearest:?}"),
-        None => Ok(()),
-    }
-}
-
 impl Case {
     /// Waits for a segment whose last picture is as it should be.
     fn ends_a_segment(&self, folder: &Path) -> Result<()> {
@@ -128,7 +97,7 @@ impl Case {
         shown.with_context(|| format!("{seen:?} ends with {fault:?}"))
     }
 
-    fn fault_at_the_end(&self, file: &Path) -> Result<Option<(usize, String)>> {
+    fn fault_at_the_end(&self, file: &Path) -> Result<Option<Fault>> {
         let mut fault = None;
         decode::pictures(&[file.to_owned()], |picture| {
             fault = self.differs(&Frame(&picture));
@@ -136,98 +105,68 @@ impl Case {
         })?;
         Ok(fault)
     }
+}
 
-    /// What is not as it should be, and how many tiles are before that.
-    fn differs(&self, frame: &Frame<'_>) -> Option<(usize, String)> {
+impl Expected for Case {
+    /// By tiles.
+    fn differs(&self, frame: &Frame<'_>) -> Option<Fault> {
         let places = rects(self.layout, self.people, CANVAS);
         let tiles: Vec<(u8, Rect)> = (1..).zip(&places).filter_map(|(id, place)| Some((id, (*place)?))).collect();
         for (n, (id, rect)) in tiles.iter().enumerate() {
             // The large one of Floating has the others on it; where it can be seen its colour is.
             let large = self.layout == Layout::Floating && n == 0;
-            let fault = if large { frame.lies_below(*id, &tiles[1..]) } else { frame.stands(*id, *rect, self.layout == Layout::Floating) };
+            let fault =
+                if large { lies_below(frame, *id, &tiles[1..]) } else { stands(frame, *id, *rect, self.layout == Layout::Floating) };
             if let Some(fault) = fault {
-                return Some((n, format!("{id} at {rect:?}: {fault}")));
+                return Some(Fault { wrong: tiles.len() - n, what: format!("{id} at {rect:?}: {fault}") });
             }
         }
-        frame.uncovered(&tiles).map(|fault| (tiles.len(), fault))
+        uncovered(frame, &tiles).map(|what| Fault { wrong: 0, what })
     }
 }
 
-struct Frame<'a>(&'a Picture<'a>);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shade {
-    White,
-    Black,
+/// A person's picture is exactly in `rect`: by its edges' pixels on both sides, and by where its middle begins and ends, which is flat (rows 7 to 15 of
+/// 18, the whole width, of which the sides may be cut). `on_another`: what is beneath has black and white of its own.
+fn stands(frame: &Frame<'_>, id: u8, rect: Rect, on_another: bool) -> Option<String> {
+    let colour = colour(id);
+    let row = |n: usize| rect.y + n * rect.height / 18;
+    let middle = rect.x + rect.width / 2;
+    let flat = row(12);
+    let inside = [(rect.x + OFF, flat), (rect.x + rect.width - 1 - OFF, flat), (middle, row(7) + OFF), (middle, row(16) - 1 - OFF)];
+    if let Some(at) = inside.iter().find(|at| !frame.is(**at, colour)) {
+        return Some(format!("at {at:?} is {:?}, not {colour:?}", frame.yuv(*at)));
+    }
+    let (left, right) = (rect.x.checked_sub(1 + OFF), Some(rect.x + rect.width + OFF).filter(|x| *x < CANVAS.0));
+    let beside = left.into_iter().chain(right).map(|x| (x, flat));
+    let outside: Vec<_> = beside.chain([(middle, row(7) - 1 - OFF), (middle, row(16) + OFF)]).collect();
+    if let Some(at) = outside.iter().find(|at| frame.is(**at, colour)) {
+        return Some(format!("at {at:?} is still {colour:?}"));
+    }
+    // Of 16 columns the ninth begins white and the twelfth black; all end black, or white in a flash: of 17 people somebody's is always on.
+    let columns = [middle + rect.height / 18, middle + 7 * rect.height / 18];
+    let shades = |y: usize| columns.map(|x| frame.shade((x, y)));
+    let (top, bottom) = (shades(rect.y + OFF), shades(rect.y + rect.height - 1 - OFF));
+    if top != [Some(White), Some(Black)] || bottom[0].is_none() || bottom[0] != bottom[1] {
+        return Some(format!("its top is {top:?}, its bottom {bottom:?}"));
+    }
+    let above = rect.y.checked_sub(1 + OFF).map(shades);
+    let below = Some(rect.y + rect.height + OFF).filter(|y| *y < CANVAS.1).map(shades);
+    let goes_on = above == Some(top) || below == Some(bottom);
+    (goes_on && !on_another).then(|| format!("behind its edges are {above:?} and {below:?}"))
 }
 
-impl Frame<'_> {
-    fn yuv(&self, (x, y): (usize, usize)) -> [i32; 3] {
-        let (width, height) = (self.0.width, self.0.height);
-        let chroma = |plane: usize| self.0.data[width * height * (4 + plane) / 4 + y / 2 * (width / 2) + x / 2];
-        [self.0.data[y * width + x], chroma(0), chroma(1)].map(i32::from)
-    }
-
-    fn is(&self, at: (usize, usize), colour: [i32; 3]) -> bool {
-        self.yuv(at).iter().zip(colour).all(|(found, expected)| (found - expected).abs() <= CLOSE)
-    }
-
-    /// A person's picture is exactly in `rect`: by its edges' pixels on both sides, and by where its middle begins and ends, which is flat (rows 7 to 15 of
-    /// 18, the whole width, of which the sides may be cut). `on_another`: what is beneath has black and white of its own.
-    fn stands(&self, id: u8, rect: Rect, on_another: bool) -> Option<String> {
-        let colour = colour(id);
-        let row = |n: usize| rect.y + n * rect.height / 18;
-        let middle = rect.x + rect.width / 2;
-        let flat = row(12);
-        let inside = [(rect.x + OFF, flat), (rect.x + rect.width - 1 - OFF, flat), (middle, row(7) + OFF), (middle, row(16) - 1 - OFF)];
-        if let Some(at) = inside.iter().find(|at| !self.is(**at, colour)) {
-            return Some(format!("at {at:?} is {:?}, not {colour:?}", self.yuv(*at)));
-        }
-        let (left, right) = (rect.x.checked_sub(1 + OFF), Some(rect.x + rect.width + OFF).filter(|x| *x < CANVAS.0));
-        let beside = left.into_iter().chain(right).map(|x| (x, flat));
-        let outside: Vec<_> = beside.chain([(middle, row(7) - 1 - OFF), (middle, row(16) + OFF)]).collect();
-        if let Some(at) = outside.iter().find(|at| self.is(**at, colour)) {
-            return Some(format!("at {at:?} is still {colour:?}"));
-        }
-        // Of 16 columns the ninth begins white and the twelfth black; all end black, or white in a flash: of 17 people somebody's is always on.
-        let columns = [middle + rect.height / 18, middle + 7 * rect.height / 18];
-        let shades = |y: usize| columns.map(|x| self.shade((x, y)));
-        let (top, bottom) = (shades(rect.y + OFF), shades(rect.y + rect.height - 1 - OFF));
-        if top != [Some(White), Some(Black)] || bottom[0].is_none() || bottom[0] != bottom[1] {
-            return Some(format!("its top is {top:?}, its bottom {bottom:?}"));
-        }
-        let above = rect.y.checked_sub(1 + OFF).map(shades);
-        let below = Some(rect.y + rect.height + OFF).filter(|y| *y < CANVAS.1).map(shades);
-        let goes_on = above == Some(top) || below == Some(bottom);
-        (goes_on && !on_another).then(|| format!("behind its edges are {above:?} and {below:?}"))
-    }
-
-    fn shade(&self, at: (usize, usize)) -> Option<Shade> {
-        match self.yuv(at)[0] {
-            WHITE_FROM.. => Some(White),
-            ..=BLACK_TO => Some(Black),
-            _ => None,
-        }
-    }
-
-    fn lies_below(&self, id: u8, tiles: &[(u8, Rect)]) -> Option<String> {
-        let flat = [8, 10, 12, 15].map(|row| CANVAS.1 * row / 18 + OFF);
-        let points = flat.into_iter().flat_map(|y| (4..CANVAS.0).step_by(40).map(move |x| (x, y)));
-        let mut seen = points.filter(|at| is_free(*at, tiles));
-        seen.find(|at| !self.is(*at, colour(id))).map(|at| format!("at {at:?} is {:?}", self.yuv(at)))
-    }
-
-    /// Where nobody stands is the background.
-    fn uncovered(&self, tiles: &[(u8, Rect)]) -> Option<String> {
-        let points = (4..CANVAS.1).step_by(24).flat_map(|y| (4..CANVAS.0).step_by(40).map(move |x| (x, y)));
-        let mut free = points.filter(|at| is_free(*at, tiles));
-        free.find(|at| !self.is(*at, BACKGROUND_YUV)).map(|at| format!("at {at:?} is {:?}, not the background", self.yuv(at)))
-    }
+fn lies_below(frame: &Frame<'_>, id: u8, tiles: &[(u8, Rect)]) -> Option<String> {
+    let flat = [8, 10, 12, 15].map(|row| CANVAS.1 * row / 18 + OFF);
+    let points = flat.into_iter().flat_map(|y| (4..CANVAS.0).step_by(40).map(move |x| (x, y)));
+    let mut seen = points.filter(|at| is_free(*at, tiles));
+    seen.find(|at| !frame.is(*at, colour(id))).map(|at| format!("at {at:?} is {:?}", frame.yuv(at)))
 }
 
-fn colour(id: u8) -> [i32; 3] {
-    let (y, u, v) = block_code::colour(id);
-    [y, u, v].map(i32::from)
+/// Where nobody stands is the background.
+fn uncovered(frame: &Frame<'_>, tiles: &[(u8, Rect)]) -> Option<String> {
+    let points = (4..CANVAS.1).step_by(24).flat_map(|y| (4..CANVAS.0).step_by(40).map(move |x| (x, y)));
+    let mut free = points.filter(|at| is_free(*at, tiles));
+    free.find(|at| !frame.is(*at, BACKGROUND_YUV)).map(|at| format!("at {at:?} is {:?}, not the background", frame.yuv(at)))
 }
 
 /// Of everybody, with some room.

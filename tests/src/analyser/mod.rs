@@ -19,6 +19,7 @@ pub mod ffplay;
 pub mod player;
 pub mod playlist;
 pub mod probe;
+pub mod still;
 pub mod ts;
 pub mod witness;
 

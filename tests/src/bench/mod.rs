@@ -16,6 +16,7 @@ use crate::harness::livekit::LiveKit;
 use crate::harness::process::{Process, wait_until};
 use crate::load::{self, Media, Sent, Stimulus, Target};
 use crate::local::{Local, livekit_to_folder};
+use crate::stored::Stored;
 use peers::Peer;
 use usage::Usage;
 
@@ -36,6 +37,8 @@ const IDLE_SECONDS: u32 = 5;
 pub enum Subject {
     /// This repository's recorder, in a LiveKit room.
     Recorder,
+    /// The same, everybody in one picture.
+    Composite,
     Gstreamer,
     Janus,
     Mediamtx,
@@ -47,6 +50,7 @@ impl Subject {
     pub const fn title(self) -> &'static str {
         match self {
             Self::Recorder => "recorder (TS, AAC)",
+            Self::Composite => "recorder, one picture (TS, AAC)",
             Self::Gstreamer => "GStreamer webrtcbin (TS, AAC)",
             Self::Janus => "Janus videoroom (mjr, no AAC)",
             Self::Mediamtx => "MediaMTX WHIP (TS, no AAC)",
@@ -87,7 +91,7 @@ pub fn measure(plan: Plan) -> Result<Measured> {
     let media = plan.stimulus.media()?;
     let folder = tempfile::tempdir()?;
     match plan.subject {
-        Subject::Recorder => recorder(plan, &media, folder.path()),
+        Subject::Recorder | Subject::Composite => recorder(plan, &media, folder.path()),
         Subject::Gstreamer => {
             ensure!(plan.participants == 1, "a GStreamer pipeline records one");
             peer(plan, &media, folder.path(), peers::gstreamer(folder.path())?)
@@ -110,13 +114,22 @@ fn recorder(plan: Plan, media: &Media, folder: &Path) -> Result<Measured> {
     let livekit = LiveKit::start()?;
     let publisher = publish(plan, &Target::LiveKit { server: &livekit, room: ROOM }, media, &[])?;
     let applied = SystemTime::now();
-    let recording = Local::start(&livekit_to_folder(&livekit, ROOM, IDLE_SECONDS), &["--output", &folder.display().to_string()])?;
+    let is_composite = plan.subject == Subject::Composite;
+    let mut manifest = livekit_to_folder(&livekit, ROOM, IDLE_SECONDS);
+    if is_composite {
+        manifest = manifest.replace("mode: Individual", "mode: Composite");
+    }
+    let recording = Local::start(&manifest, &["--output", &folder.display().to_string()])?;
     let pid = wait_until("the recorder", START_TIMEOUT, || usage::child_of(recording.process.pid()))?;
     let mut measured = window(plan, pid)?;
     let sent = sent(publisher)?;
     let ended = recording.wait(START_TIMEOUT)?;
     ensure!(ended.exit_code == 0, "{}\n{}", ended.said, ended.recorder_log());
-    stored_enough(folder, &sent)?;
+    if is_composite {
+        composed(plan, folder)?
+    } else {
+        stored_enough(folder, &sent)?
+    }
     measured.first_packet_seconds = Some(first_packet(folder)?.duration_since(applied).unwrap_or_default().as_secs_f64());
     Ok(measured)
 }
@@ -172,6 +185,14 @@ fn sent(mut publisher: Process) -> Result<Sent> {
 fn stored_enough(folder: &Path, sent: &Sent) -> Result<()> {
     let stored = peers::stored_bytes(folder)?;
     ensure!(stored as f64 >= LEAST_STORED * sent.bytes as f64, "{stored} bytes are stored of {} sent", sent.bytes);
+    Ok(())
+}
+
+/// Everything of everybody, and nothing left out.
+fn composed(plan: Plan, folder: &Path) -> Result<()> {
+    let manifest = Stored::open(folder)?.manifest;
+    let whole = manifest.tracks.iter().filter(|track| track.written_units > 0 && track.written_units == track.received_units).count();
+    ensure!(whole == 2 * plan.participants as usize && manifest.gaps.is_empty(), "{whole} tracks are whole: {manifest:?}");
     Ok(())
 }
 

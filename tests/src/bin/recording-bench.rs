@@ -21,8 +21,11 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Makes what all runs send.
-    Prepare,
+    /// Makes what all runs send, and tells where it is: names of files without `.h264` and `.ogg`.
+    Prepare {
+        #[command(flatten)]
+        camera: Camera,
+    },
     /// Measures one subject once.
     Run {
         subject: Subject,
@@ -31,17 +34,42 @@ enum Command {
         /// Length of the window over which figures are taken.
         #[arg(long, default_value_t = 20)]
         seconds: u64,
+        #[command(flatten)]
+        camera: Camera,
     },
     /// Prints the medians of all runs.
     Table,
 }
 
+/// What everybody sends.
+#[derive(clap::Args)]
+struct Camera {
+    #[arg(long, default_value_t = 1280)]
+    width: u32,
+    #[arg(long, default_value_t = 720)]
+    height: u32,
+    #[arg(long, default_value_t = 30)]
+    fps: u32,
+    #[arg(long, default_value_t = 1800)]
+    kbps: u32,
+}
+
+impl Camera {
+    fn stimulus(&self) -> Stimulus {
+        let &Self { width, height, fps, kbps } = self;
+        Stimulus { width, height, frames_per_second: fps, kbps: Some(kbps), ..Stimulus::CAMERA_720P30 }
+    }
+}
+
 fn main() -> Result<()> {
     let cli = Cli::parse();
     match cli.command {
-        Command::Prepare => Stimulus::CAMERA_720P30.media().map(drop),
-        Command::Run { subject, participants, seconds } => {
-            let plan = Plan { subject, participants, window: Duration::from_secs(seconds), stimulus: Stimulus::CAMERA_720P30 };
+        Command::Prepare { camera } => {
+            println!("{}", camera.stimulus().media()?.prefix.display());
+            Ok(())
+        }
+        Command::Run { subject, participants, seconds, camera } => {
+            let plan = Plan { subject, participants, window: Duration::from_secs(seconds), stimulus: camera.stimulus() };
             let line = serde_json::to_string(&measure(plan)?)?;
             println!("{line}");
             let mut file = OpenOptions::new().create(true).append(true).open(&cli.runs).with_context(|| cli.runs.display().to_string())?;

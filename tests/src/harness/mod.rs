@@ -11,7 +11,9 @@ pub mod process;
 pub mod relay;
 pub mod s3;
 pub mod s3_proxy;
+pub mod starved;
 pub mod usage;
+pub mod web;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
