@@ -48,6 +48,7 @@ class Outlet:
         self.kind, self.codec, self.simulcast = kind, codec, simulcast
         self.captured = []
         self.rotation = 0
+        self.muted = False
         self.size_wanted = publisher.sizes.get(kind)
         self.stats = None
 
@@ -94,6 +95,9 @@ class Outlet:
         picture = None
         n = max(0, math.ceil(self.publisher.media_time() * fps))
         while await pace(n / fps):
+            if self.muted:
+                n += 1
+                continue
             if picture is None or (picture.width, picture.height) != self.size_wanted:
                 picture = Picture(*self.size_wanted, fps, self.participant)
             data = picture.draw(n, int(time.time() * 1000))
@@ -217,9 +221,13 @@ class Publisher:
         try:
             match words:
                 case ["mute", kind]:
+                    # libwebrtc sends what a disabled camera captures as black pictures, and the SFU forwards them until it knows:
+                    # such a one looks like the recorder's own filler. Clients that mute stop the device.
+                    self.outlets[kind].muted = True
                     self.outlets[kind].track.mute()
                 case ["unmute", kind]:
                     self.outlets[kind].track.unmute()
+                    self.outlets[kind].muted = False
                 case ["unpublish", kind]:
                     await self.close([kind], unpublish=True)
                 case ["publish", kind, *options]:
