@@ -249,7 +249,7 @@ impl Driver {
             Output::PutSnapshot { op, name, picture } => self.uploader.put_snapshot(op, name, picture),
             Output::RequestKeyframe { track } => self.order_for(track, ConnectOrder::RequestKeyframe),
             Output::Subscribe { track, wanted } => self.order_for(track, |track| ConnectOrder::Subscribe { track, wanted }),
-            Output::Size { track, width, height } => self.order_for(track, |track| ConnectOrder::Size { track, width, height }),
+            Output::Size { track, wanted } => self.order_for(track, |track| ConnectOrder::Size { track, wanted }),
             Output::ReportChanged => self.show(),
             Output::Finished(outcome) => {
                 let reason = self.state.end_reason.take();

@@ -43,6 +43,30 @@ pub enum Fit {
     Fit,
 }
 
+/// What is wanted of a camera that is sent in several sizes: as much as this place shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    pub width: u32,
+    pub height: u32,
+    pub fit: Fit,
+}
+
+impl Wanted {
+    /// Width and height of the smallest picture of this `shape` (its sides, in any unit; one that is 0: not known) that is nowhere enlarged.
+    #[must_use]
+    pub fn size_of(self, shape: (u32, u32)) -> (u32, u32) {
+        // What is not known is taken for a common camera's.
+        let shape = if shape.0 == 0 || shape.1 == 0 { (16, 9) } else { shape };
+        let [width, height, across, down] = [self.width, self.height, shape.0, shape.1].map(u64::from);
+        let by_width = (width, (width * down).div_ceil(across));
+        let by_height = ((height * across).div_ceil(down), height);
+        let is_wider = width * down >= height * across;
+        let (width, height) = if is_wider == (self.fit == Fit::Crop) { by_width } else { by_height };
+        let side = |side: u64| u32::try_from(side).unwrap_or(u32::MAX);
+        (side(width), side(height))
+    }
+}
+
 /// What a place shows of somebody who has no picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Empty {

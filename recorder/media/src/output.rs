@@ -1,5 +1,6 @@
 //! What a session tells the driver to do, and what it shows of itself.
 
+use crate::layout::Wanted;
 use crate::{AudioOp, Codec, Ledger, LedgerEntry, MediaTime, OpId, Snapshot, Source, TrackKey, VideoOp, WallMicros};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -113,8 +114,7 @@ pub enum Output {
     /// The smallest pictures of this track that are large enough, where its publisher sends several sizes.
     Size {
         track: TrackKey,
-        width: u32,
-        height: u32,
+        wanted: Wanted,
     },
     /// [`crate::Session::report`] changed in a way a reader wants to see at once.
     ReportChanged,

@@ -2,6 +2,7 @@
 
 use crate::audio::FRAME_90K;
 use crate::decode_times::Order;
+use crate::layout::Wanted;
 use crate::names;
 use crate::pictures::{Needs, Provenance};
 use crate::ts::{Streams, TsMuxer};
@@ -50,8 +51,8 @@ pub(crate) enum Effect {
     },
     /// A picture of the track with this record is written.
     Written(Provenance),
-    /// A picture of this size, width and height, is all that this track is needed for.
-    Size(TrackKey, (u32, u32)),
+    /// A picture for this place is all that this track is needed for.
+    Size(TrackKey, Wanted),
     /// Nothing of this track can be decoded until its publisher has sent a key frame.
     NeedKey(TrackKey),
     Append {

@@ -404,7 +404,7 @@ impl Session {
                     }
                 }
                 Effect::Written(of) => self.manifest.tracks[of.record].writes(of.unit, of.replayed),
-                Effect::Size(track, (width, height)) => self.outputs.push_back(Output::Size { track, width, height }),
+                Effect::Size(track, wanted) => self.outputs.push_back(Output::Size { track, wanted }),
                 Effect::NeedKey(track) => self.tracks.get_mut(&track).into_iter().for_each(Track::need_key),
                 Effect::Append { n, name, start, data } => {
                     self.end_restarts(start);

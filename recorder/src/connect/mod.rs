@@ -24,6 +24,7 @@ mod track_names;
 
 use std::time::Instant;
 
+use recorder_media::layout::Wanted;
 use recorder_media::{Input, TrackKey};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -94,11 +95,10 @@ pub(crate) enum ConnectOrder {
         track: TrackKey,
         wanted: bool,
     },
-    /// Pictures of this size are large enough, where a publisher sends several.
+    /// Pictures for this place are large enough, where a publisher sends several sizes.
     Size {
         track: TrackKey,
-        width: u32,
-        height: u32,
+        wanted: Wanted,
     },
     /// The Secret with the ready-made token or the API key has changed.
     SecretChanged(ChannelSecret),

@@ -1,7 +1,7 @@
 //! What is not worth decoding: pictures larger than their places, and, when composing cannot keep up, what is missed least.
 
 use super::{Composition, Feed, Figure, Stage};
-use crate::layout::{Place, Rect};
+use crate::layout::{Fit, Place, Wanted};
 use crate::{MediaTime, TrackKey};
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 /// delay line: a larger one that is foreseen is still small until then.
 const SMALLER_AFTER: i64 = 5 * MediaTime::PER_SECOND;
 /// Of somebody who is not shown.
-const LEAST: (u32, u32) = (16, 16);
+const LEAST: Wanted = Wanted { width: 16, height: 16, fit: Fit::Crop };
 
 /// Each includes those before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,29 +27,27 @@ pub enum Economy {
 /// The sizes that publishers' pictures should have.
 #[derive(Debug, Default)]
 pub(super) struct Sizes {
-    told: BTreeMap<TrackKey, (u32, u32)>,
+    told: BTreeMap<TrackKey, Wanted>,
     smaller_since: BTreeMap<TrackKey, MediaTime>,
-    news: BTreeMap<TrackKey, (u32, u32)>,
+    news: BTreeMap<TrackKey, Wanted>,
 }
 
 impl Sizes {
-    fn wish(&mut self, at: MediaTime, track: TrackKey, size: (u32, u32)) {
+    fn wish(&mut self, at: MediaTime, track: TrackKey, wanted: Wanted) {
         let told = self.told.get(&track).copied();
-        let is_smaller = told.is_some_and(|told| size.0 < told.0 && size.1 <= told.1 || size.0 <= told.0 && size.1 < told.1);
-        if told == Some(size) || !is_smaller {
+        let fits = |told: &Wanted| {
+            wanted.width <= told.width && wanted.height <= told.height && (wanted.fit == told.fit || wanted.fit == Fit::Fit)
+        };
+        let is_smaller = told.is_some_and(|told| told != wanted && fits(&told));
+        if !is_smaller {
             self.smaller_since.remove(&track);
         }
         let lasts = is_smaller && at.0.saturating_sub(self.smaller_since.entry(track).or_insert(at).0) >= SMALLER_AFTER;
-        if told != Some(size) && (!is_smaller || lasts) {
-            self.told.insert(track, size);
-            self.news.insert(track, size);
+        if told != Some(wanted) && (!is_smaller || lasts) {
+            self.told.insert(track, wanted);
+            self.news.insert(track, wanted);
         }
     }
-}
-
-/// A camera's picture is taken to be 16:9; it fills its place.
-fn size_for(rect: Rect) -> (u32, u32) {
-    (rect.width.max(rect.height * 16 / 9), rect.height.max(rect.width * 9 / 16))
 }
 
 impl<U> Stage<U> {
@@ -61,8 +59,8 @@ impl<U> Stage<U> {
         self.economy = economy;
     }
 
-    /// Tracks whose pictures should have another size than was told before, width and height: the smallest that still fill their places.
-    pub fn take_sizes(&mut self) -> BTreeMap<TrackKey, (u32, u32)> {
+    /// Tracks whose pictures should have another size than was told before.
+    pub fn take_sizes(&mut self) -> BTreeMap<TrackKey, Wanted> {
         std::mem::take(&mut self.sizes.news)
     }
 
@@ -77,10 +75,10 @@ impl<U> Stage<U> {
         let halves = self.economy >= Economy::Layers;
         for (figure, place) in self.roster.iter().zip(places) {
             let Some(track) = figure.track else { continue };
-            let (width, height) = place.map_or(LEAST, |place| size_for(place.rect));
+            let all = place.map_or(LEAST, |place| Wanted { width: place.rect.width, height: place.rect.height, fit: place.fit });
             // What is written on a screen is lost first.
-            let size = if halves && !figure.screen { (width / 2, height / 2) } else { (width, height) };
-            self.sizes.wish(at, track, size);
+            let wanted = if halves && !figure.screen { Wanted { width: all.width / 2, height: all.height / 2, ..all } } else { all };
+            self.sizes.wish(at, track, wanted);
         }
         let known = |track: &TrackKey| self.roster.iter().any(|figure| figure.track == Some(*track));
         self.sizes.told.retain(|track, _| known(track));

@@ -1,6 +1,6 @@
 use super::*;
 use crate::canvas::Text;
-use crate::layout::{Empty, Fit, Place, Rect};
+use crate::layout::{Empty, Fit, Place, Rect, Wanted};
 use proptest::prelude::*;
 
 const ANN: ParticipantKey = ParticipantKey(1);
@@ -44,6 +44,10 @@ fn contents(frames: &[Frame<i64>]) -> Vec<Content<Visual>> {
     scene(frames).tiles.iter().map(|tile| tile.content).collect()
 }
 
+fn fills(width: u32, height: u32) -> Wanted {
+    Wanted { width, height, fit: Fit::Crop }
+}
+
 /// The first order came while nobody had sent anything.
 #[test]
 fn what_is_foreseen_before_the_first_frame_is_no_reason_to_ask_for_less_at_once() {
@@ -53,13 +57,13 @@ fn what_is_foreseen_before_the_first_frame_is_no_reason_to_ask_for_less_at_once(
     stage.foresee(&composition(10));
     let small = Composition { canvas: Canvas { width: 320, height: 180 }, ..composition(10) };
     stage.foresee(&small);
-    assert_eq!(stage.take_sizes(), BTreeMap::from([(CAMERA, (640, 360))]));
+    assert_eq!(stage.take_sizes(), BTreeMap::from([(CAMERA, fills(640, 360))]));
     stage.change(ms(0), Change::Compose(small));
     stage.unit(ms(100), CAMERA, true, 0);
     stage.frames(ms(1_000));
     assert_eq!(stage.take_sizes(), BTreeMap::new());
     stage.frames(ms(6_500));
-    assert_eq!(stage.take_sizes(), BTreeMap::from([(CAMERA, (320, 180))]));
+    assert_eq!(stage.take_sizes(), BTreeMap::from([(CAMERA, fills(320, 180))]));
 }
 
 #[test]

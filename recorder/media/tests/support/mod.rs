@@ -98,7 +98,7 @@ pub struct Room {
     pub keyframe_requests: Vec<(Tick, TrackKey)>,
     /// What the SFU was asked for, in order.
     pub subscribed: Vec<(u32, bool)>,
-    /// Which sizes, likewise.
+    /// Which sizes, likewise, as a server of cameras of 16:9 is told.
     pub sizes: Vec<(u32, (u32, u32))>,
     pub finished: Option<Outcome>,
     pub storage: Storage,
@@ -304,7 +304,11 @@ impl Room {
                 self.answer(Input::SnapshotPut { op, result });
             }
             Output::Subscribe { track, wanted } => self.subscribed.push((track.0, wanted)),
-            Output::Size { track, width, height } => self.sizes.push((track.0, (width, height))),
+            Output::Size { track, wanted } => {
+                let size = (track.0, wanted.size_of((16, 9)));
+                let told = self.sizes.iter().rfind(|told| told.0 == track.0) == Some(&size);
+                self.sizes.extend((!told).then_some(size));
+            }
             Output::RequestKeyframe { track } => self.keyframe_requests.push((self.now, track)),
             Output::ReportChanged => drop(self.session.report()),
             Output::Finished(outcome) => self.finished = Some(outcome),

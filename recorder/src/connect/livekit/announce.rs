@@ -32,7 +32,7 @@ async fn tell(intake: &Intake, change: Change) {
         }
         Change::Left { participant } => Input::Left { participant },
         Change::Published(publication) => {
-            let Publication { track, participant, sid, source, codec, muted, encrypted } = publication;
+            let Publication { track, participant, sid, source, codec, muted, encrypted, .. } = publication;
             intake.tell_media(Input::Published { track, participant, source, codec, muted }).await;
             if encrypted {
                 intake.tell(Event::Encrypted(track)).await;

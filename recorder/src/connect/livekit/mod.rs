@@ -74,7 +74,7 @@ async fn obey(orders: &mut mpsc::Receiver<ConnectOrder>, config: &LiveKit, intak
         match order {
             ConnectOrder::RequestKeyframe(track) => intake.request_keyframe(track),
             ConnectOrder::Subscribe { track, wanted } => config.wishes.set(track, wanted),
-            ConnectOrder::Size { track, width, height } => config.wishes.set_size(track, (width, height)),
+            ConnectOrder::Size { track, wanted } => config.wishes.set_size(track, wanted),
             ConnectOrder::SecretChanged(secret) => config.credentials.replace(secret),
             ConnectOrder::Return => config.may_return.notify_one(),
             ConnectOrder::Leave => return,

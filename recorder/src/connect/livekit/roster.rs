@@ -28,6 +28,14 @@ pub(crate) struct Publication {
     pub(crate) codec: Codec,
     pub(crate) muted: bool,
     pub(crate) encrypted: bool,
+    /// Width and height as the publisher said them at first; 0 where it did not.
+    pub(crate) shape: (u32, u32),
+}
+
+impl Publication {
+    pub(crate) const fn is_picture(&self) -> bool {
+        matches!(self.source, Source::Camera | Source::ScreenShare)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -93,10 +101,9 @@ impl Roster {
         changes
     }
 
-    /// Everything that is published: LiveKit's name, our key, whether it is a picture.
-    pub(crate) fn published(&self) -> impl Iterator<Item = (&str, TrackKey, bool)> {
-        let tracks = self.present.values().flat_map(|present| present.tracks.values());
-        tracks.map(|p| (p.sid.as_str(), p.track, matches!(p.source, Source::Camera | Source::ScreenShare)))
+    /// Everything that is published.
+    pub(crate) fn published(&self) -> impl Iterator<Item = &Publication> {
+        self.present.values().flat_map(|present| present.tracks.values())
     }
 
     /// What should be sending: LiveKit's name, our key.
@@ -143,6 +150,7 @@ impl Roster {
                         codec,
                         muted: track.muted,
                         encrypted: is_encrypted(track),
+                        shape: (track.width, track.height),
                     };
                     self.tracks_numbered += 1;
                     present.tracks.insert(track.sid.clone(), publication.clone());

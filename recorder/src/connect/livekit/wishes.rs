@@ -7,10 +7,12 @@ use std::time::Instant;
 use livekit_protocol as proto;
 use proto::{UpdateSubscription, UpdateTrackSettings, VideoQuality};
 use recorder_media::TrackKey;
+use recorder_media::layout::Wanted;
 use recording_crds::recording::VideoStream;
 use tokio::sync::Notify;
 
 use super::member::{Lost, Member};
+use super::roster::Publication;
 use super::signal::Request;
 use super::silent::Silent;
 
@@ -26,7 +28,7 @@ pub(super) struct Wishes {
 #[derive(Clone, Debug, Default)]
 struct Tracks {
     wanted: BTreeSet<TrackKey>,
-    sizes: BTreeMap<TrackKey, Size>,
+    sizes: BTreeMap<TrackKey, Wanted>,
 }
 
 /// What the server knows of our wishes, by its names of tracks: what was asked for, and in which size if that was said.
@@ -44,8 +46,8 @@ impl Wishes {
         }
     }
 
-    pub(super) fn set_size(&self, track: TrackKey, size: Size) {
-        if self.tracks().sizes.insert(track, size) != Some(size) {
+    pub(super) fn set_size(&self, track: TrackKey, wanted: Wanted) {
+        if self.tracks().sizes.insert(track, wanted) != Some(wanted) {
             self.changed.notify_one();
         }
     }
@@ -66,21 +68,21 @@ struct News {
     sizes: Vec<(String, Size)>,
 }
 
-/// `published`: name, key, whether it is a picture.
-fn news<'a>(published: impl Iterator<Item = (&'a str, TrackKey, bool)>, wishes: &Tracks, told: &mut Told) -> News {
+fn news<'a>(published: impl Iterator<Item = &'a Publication>, wishes: &Tracks, told: &mut Told) -> News {
     let (mut news, mut now) = (News::default(), Told::new());
-    for (sid, track, is_picture) in published {
+    for publication in published {
+        let Publication { track, sid, shape, .. } = publication;
         let known = told.get(sid);
-        if wishes.wanted.contains(&track) {
-            let size = wishes.sizes.get(&track).copied();
-            now.insert(sid.to_owned(), size);
+        if wishes.wanted.contains(track) {
+            let size = wishes.sizes.get(track).map(|wanted| wanted.size_of(*shape));
+            now.insert(sid.clone(), size);
             if known.is_none() {
-                news.subscribe.push(sid.to_owned());
-                news.pictures.extend(is_picture.then(|| sid.to_owned()));
+                news.subscribe.push(sid.clone());
+                news.pictures.extend(publication.is_picture().then(|| sid.clone()));
             }
-            news.sizes.extend(size.filter(|_| known.copied().flatten() != size).map(|size| (sid.to_owned(), size)));
+            news.sizes.extend(size.filter(|_| known.copied().flatten() != size).map(|size| (sid.clone(), size)));
         } else if known.is_some() {
-            news.unsubscribe.push(sid.to_owned());
+            news.unsubscribe.push(sid.clone());
         }
     }
     *told = now;
@@ -146,36 +148,61 @@ fn quality(video_stream: VideoStream) -> Option<VideoQuality> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use recorder_media::layout::Fit;
+    use recorder_media::{Codec, ParticipantKey, Source};
+
+    fn published(sid: &str, track: u32, source: Source) -> Publication {
+        let (track, participant, codec) = (TrackKey(track), ParticipantKey(0), Codec::Vp8);
+        Publication { track, participant, sid: sid.into(), source, codec, muted: false, encrypted: false, shape: (0, 0) }
+    }
 
     #[test]
     fn the_server_is_told_of_what_has_changed_and_nothing_else() {
         let wanted = |keys: &[u32]| Tracks { wanted: keys.iter().map(|key| TrackKey(*key)).collect(), sizes: BTreeMap::new() };
         let texts = |sids: &[&str]| sids.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let room = [("TR_a", TrackKey(0), true), ("TR_b", TrackKey(1), false)];
+        let room = [published("TR_a", 0, Source::Camera), published("TR_b", 1, Source::Microphone)];
         let mut told = Told::new();
-        assert_eq!(news(room.into_iter(), &wanted(&[]), &mut told), News::default(), "nothing is subscribed by itself");
-        let first = news(room.into_iter(), &wanted(&[0, 1, 7]), &mut told);
+        assert_eq!(news(room.iter(), &wanted(&[]), &mut told), News::default(), "nothing is subscribed by itself");
+        let first = news(room.iter(), &wanted(&[0, 1, 7]), &mut told);
         assert_eq!((first.subscribe, first.pictures, first.unsubscribe), (texts(&["TR_a", "TR_b"]), texts(&["TR_a"]), vec![]));
-        assert_eq!(news(room.into_iter(), &wanted(&[0, 1]), &mut told), News::default());
-        let less = news(room.into_iter(), &wanted(&[1]), &mut told);
+        assert_eq!(news(room.iter(), &wanted(&[0, 1]), &mut told), News::default());
+        let less = news(room.iter(), &wanted(&[1]), &mut told);
         assert_eq!((less.subscribe, less.unsubscribe), (vec![], texts(&["TR_a"])));
-        assert_eq!(news(room[..1].iter().copied(), &wanted(&[1]), &mut told), News::default(), "what is gone needs no word");
+        assert_eq!(news(room[..1].iter(), &wanted(&[1]), &mut told), News::default(), "what is gone needs no word");
         assert!(told.is_empty());
     }
 
     #[test]
     fn a_size_is_told_once_and_again_to_another_server() {
-        let room = [("TR_a", TrackKey(0), true)];
+        let room = [published("TR_a", 0, Source::Camera)];
         let mut wishes = Tracks { wanted: [TrackKey(0)].into(), sizes: BTreeMap::new() };
         let mut told = Told::new();
-        assert_eq!(news(room.into_iter(), &wishes, &mut told).sizes, []);
-        wishes.sizes.insert(TrackKey(0), (640, 360));
+        assert_eq!(news(room.iter(), &wishes, &mut told).sizes, []);
+        wishes.sizes.insert(TrackKey(0), Wanted { width: 640, height: 360, fit: Fit::Crop });
         let of_it = [("TR_a".to_owned(), (640, 360))];
-        assert_eq!(news(room.into_iter(), &wishes, &mut told).sizes, of_it);
-        assert_eq!(news(room.into_iter(), &wishes, &mut told).sizes, []);
-        assert_eq!(news(room.into_iter(), &wishes, &mut Told::new()).sizes, of_it);
-        wishes.sizes.insert(TrackKey(0), (320, 180));
-        assert_eq!(news(room.into_iter(), &wishes, &mut told).sizes, [("TR_a".to_owned(), (320, 180))]);
+        assert_eq!(news(room.iter(), &wishes, &mut told).sizes, of_it);
+        assert_eq!(news(room.iter(), &wishes, &mut told).sizes, []);
+        assert_eq!(news(room.iter(), &wishes, &mut Told::new()).sizes, of_it);
+        wishes.sizes.insert(TrackKey(0), Wanted { width: 320, height: 180, fit: Fit::Crop });
+        assert_eq!(news(room.iter(), &wishes, &mut told).sizes, [("TR_a".to_owned(), (320, 180))]);
+    }
+
+    /// The server compares one side with those of the layers: an upright camera's needs to be as wide as its place, one of 4:3 higher than it.
+    #[test]
+    fn of_a_camera_of_another_shape_as_much_as_fills_its_place() {
+        let mut wishes = Tracks { wanted: [TrackKey(0)].into(), sizes: BTreeMap::new() };
+        for (fit, shape, size) in [
+            (Fit::Crop, (1280, 720), (640, 360)),
+            (Fit::Crop, (640, 480), (640, 480)),
+            (Fit::Crop, (720, 1280), (640, 1138)),
+            (Fit::Fit, (640, 480), (480, 360)),
+            (Fit::Fit, (720, 1280), (203, 360)),
+            (Fit::Crop, (0, 0), (640, 360)),
+        ] {
+            wishes.sizes.insert(TrackKey(0), Wanted { width: 640, height: 360, fit });
+            let room = [Publication { shape, ..published("TR_a", 0, Source::Camera) }];
+            assert_eq!(news(room.iter(), &wishes, &mut Told::new()).sizes, [("TR_a".to_owned(), size)], "{fit:?} {shape:?}");
+        }
     }
 
     #[tokio::test]
