@@ -7,7 +7,7 @@ use crate::pictures::{Composing, Provenance};
 use crate::room::Person;
 use crate::segmenter::Effect;
 use crate::snapshots::CanvasSnapshots;
-use crate::stage::{Change, Composition, Economy, Frame, Stage};
+use crate::stage::{Change, Composition, Economy, Frame, Outlook, Stage};
 use crate::stream::{Made, Origin, PICTURE_SOON, Stream};
 use crate::track::is_video;
 use crate::video::Picture;
@@ -77,12 +77,8 @@ impl Composite {
         self.stage.set_epoch(epoch);
     }
 
-    pub(crate) fn newly_shown(&self, before: &Composition, after: &Composition) -> Vec<TrackKey> {
-        self.stage.newly_shown(before, after)
-    }
-
-    pub(crate) fn foresee(&mut self, composition: &Composition) {
-        self.stage.foresee(composition);
+    pub(crate) fn foresee(&mut self, before: Outlook<'_>, after: Outlook<'_>) -> Vec<TrackKey> {
+        self.stage.foresee(before, after)
     }
 
     /// An earlier process had these on its stage, in this order.

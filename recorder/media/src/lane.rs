@@ -8,7 +8,7 @@ use crate::composite::Composite;
 use crate::room::Person;
 use crate::segmenter::Beginning;
 use crate::snapshots::{CameraSnapshots, CanvasSnapshots, SnapshotPlan};
-use crate::stage::{Composition, Economy};
+use crate::stage::{Composition, Economy, Outlook};
 use crate::stream::{Origin, PICTURE_SOON, Stream};
 use crate::track::Track;
 use crate::video::VideoEvent;
@@ -124,20 +124,15 @@ impl Lane {
         Self { composite: Some(Composite::new(composition, snapshots)), ..Self::new(None, base) }
     }
 
-    /// Of whom nothing that has come so far is of use when one composition follows another.
-    pub(crate) fn newly_shown(&self, before: &Composition, after: &Composition) -> Vec<TrackKey> {
-        self.composite.as_ref().map_or_else(Vec::new, |composite| composite.newly_shown(before, after))
+    /// What will be in force when what is in the lines has left them. Of whom nothing that has come so far is of use then.
+    pub(crate) fn foresee(&mut self, before: Outlook<'_>, after: Outlook<'_>) -> Vec<TrackKey> {
+        self.composite.as_mut().map_or_else(Vec::new, |composite| composite.foresee(before, after))
     }
 
     /// See [`crate::Report`].
     pub(crate) fn overload_step(&self) -> u8 {
         let economy = self.composite.as_ref().map_or(Economy::Nothing, Composite::economy);
         if self.stream.as_ref().is_some_and(Stream::leaves_out) { LEAVES_OUT } else { economy as u8 }
-    }
-
-    /// This composition will be in force when what is in the lines has left them.
-    pub(crate) fn foresee(&mut self, composition: &Composition) {
-        self.composite.iter_mut().for_each(|composite| composite.foresee(composition));
     }
 
     pub(crate) fn start(&mut self, beginning: Beginning) {

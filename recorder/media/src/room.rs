@@ -182,12 +182,10 @@ impl Session {
         tracks.into_iter().for_each(|track| self.unpublished(now, track));
         let Some(person) = self.people.get_mut(&key).filter(|p| p.present) else { return };
         person.present = false;
-        if let Mode::Composite(_) = self.config.mode {
-            self.lanes.values_mut().for_each(|lane| lane.events.push_back((at, LaneEvent::Left(key))));
-        }
         if let Some(record) = self.manifest.participants.iter_mut().find(|p| p.identity == person.identity) {
             end_span(&mut record.stays, at);
         }
+        self.make_room(at, key);
         self.update_idle(now);
     }
 

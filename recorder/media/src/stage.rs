@@ -7,7 +7,7 @@ mod feed;
 mod images;
 
 use crate::canvas::{Content, Scene, Tile, Yuv};
-use crate::layout::{Canvas, Entry, Layout, places};
+use crate::layout::{Canvas, Entry, Layout, Place, places};
 use crate::{Encoding, MediaTime, ParticipantKey, TrackKey, WallMicros, names};
 pub use economy::Economy;
 use economy::{Sizes, is_shown};
@@ -66,6 +66,13 @@ pub enum Change {
     Expect(Vec<(String, bool)>),
     /// Replaces the whole one.
     Compose(Composition),
+}
+
+/// How it is, or how it will be: with this picture, and without these people.
+#[derive(Clone, Copy, Debug)]
+pub struct Outlook<'a> {
+    pub composition: &'a Composition,
+    pub gone: &'a BTreeSet<ParticipantKey>,
 }
 
 /// An entry of the roster: a person, or a person's screen share.
@@ -134,11 +141,17 @@ impl<U> Stage<U> {
         self.changes.push_back((at, change));
     }
 
-    /// Cameras without a place, nothing of which is decoded, that have one with another composition: a key frame that is asked for now has come when that
-    /// is in force.
-    pub fn newly_shown(&self, before: &Composition, after: &Composition) -> Vec<TrackKey> {
-        let places = self.places(before).into_iter().zip(self.places(after));
-        let shown = self.roster.iter().zip(places).filter(|(figure, (before, after))| before.is_none() && after.is_some() && !figure.off);
+    /// What is on its way and not in force yet. Cameras without a place, nothing of which is decoded, that get one by it: a key frame that is asked for now
+    /// has come by then, and so has a larger picture.
+    pub fn foresee(&mut self, before: Outlook<'_>, after: Outlook<'_>) -> Vec<TrackKey> {
+        let (places, later) = (self.places(before), self.places(after));
+        // Before the first frame nothing is from any time.
+        self.wish_sizes(self.from.max(MediaTime(0)), &later);
+        let shown = self
+            .roster
+            .iter()
+            .zip(places.iter().zip(&later))
+            .filter(|(figure, (before, after))| before.is_none() && after.is_some() && !figure.off);
         shown.filter_map(|(figure, _)| figure.track).collect()
     }
 
@@ -324,7 +337,7 @@ impl<U> Stage<U> {
     }
 
     fn frame(&mut self, at: MediaTime) -> Frame<U> {
-        let places = self.places(&self.composition);
+        let places = self.places(Outlook { composition: &self.composition, gone: &BTreeSet::new() });
         self.wish_sizes(at, &places);
         let keys_only = self.keys_only(&places);
         let mut units = Vec::new();
@@ -377,9 +390,13 @@ impl<U> Stage<U> {
         seen.fold(at, MediaTime::min)
     }
 
-    fn places(&self, composition: &Composition) -> Vec<Option<crate::layout::Place>> {
-        let roster: Vec<Entry<'_>> = self.roster.iter().map(|figure| Entry { uid: &figure.uid, screen: figure.screen }).collect();
-        places(&roster, &composition.layout, composition.canvas)
+    /// Of everybody in the roster.
+    fn places(&self, Outlook { composition, gone }: Outlook<'_>) -> Vec<Option<Place>> {
+        let is_here = |figure: &&Figure| !gone.contains(&figure.participant);
+        let here: Vec<Entry<'_>> =
+            self.roster.iter().filter(is_here).map(|figure| Entry { uid: &figure.uid, screen: figure.screen }).collect();
+        let mut taken = places(&here, &composition.layout, composition.canvas).into_iter();
+        self.roster.iter().map(|figure| is_here(&figure).then(|| taken.next().flatten()).flatten()).collect()
     }
 }
 

@@ -2,9 +2,12 @@
 
 use crate::lane::LaneEvent;
 use crate::replay::{begin_span, end_span};
-use crate::stage::Composition;
+use crate::stage::{Composition, Outlook};
 use crate::track::{is_recordable, is_video};
-use crate::{MediaKinds, MediaTime, Mode, Output, Selection, Session, Source, Subscription, Tick, Track, TrackKey, Unrecorded};
+use crate::{
+    MediaKinds, MediaTime, Mode, Output, ParticipantKey, Selection, Session, Source, Subscription, Tick, Track, TrackKey, Unrecorded,
+};
+use std::collections::BTreeSet;
 
 impl Selection {
     pub fn takes(&self, identity: &str) -> bool {
@@ -31,11 +34,28 @@ impl Session {
             return;
         }
         let before = std::mem::replace(known, composition.clone());
+        let gone = self.gone();
+        self.foresee(Outlook { composition: &before, gone: &gone }, Outlook { composition: &composition, gone: &gone });
+        self.lanes.values_mut().for_each(|lane| lane.events.push_back((at, LaneEvent::Compose(composition.clone()))));
+    }
+
+    /// Somebody's place is free.
+    pub(crate) fn make_room(&mut self, at: MediaTime, who: ParticipantKey) {
+        let Mode::Composite(composition) = &self.config.mode else { return };
+        let (composition, gone) = (composition.clone(), self.gone());
+        let before = gone.iter().copied().filter(|key| *key != who).collect();
+        self.foresee(Outlook { composition: &composition, gone: &before }, Outlook { composition: &composition, gone: &gone });
+        self.lanes.values_mut().for_each(|lane| lane.events.push_back((at, LaneEvent::Left(who))));
+    }
+
+    fn gone(&self) -> BTreeSet<ParticipantKey> {
+        self.people.iter().filter(|(_, person)| !person.present).map(|(key, _)| *key).collect()
+    }
+
+    fn foresee(&mut self, before: Outlook<'_>, after: Outlook<'_>) {
         for lane in self.lanes.values_mut() {
-            let shown = lane.newly_shown(&before, &composition);
+            let shown = lane.foresee(before, after);
             self.tracks.iter_mut().filter(|(key, _)| shown.contains(key)).for_each(|(_, track)| track.need_new_key());
-            lane.foresee(&composition);
-            lane.events.push_back((at, LaneEvent::Compose(composition.clone())));
         }
     }
 

@@ -202,6 +202,33 @@ fn whoever_gets_a_place_is_asked_for_a_key_frame_when_the_order_comes() {
     stop(&mut world);
 }
 
+/// Nor when somebody else makes room.
+#[test]
+fn whoever_moves_up_is_asked_for_a_key_frame_when_somebody_leaves() {
+    let mut world = world();
+    let ann = join(&mut world, 1, "ann", 0);
+    let bob = join(&mut world, 2, "bob", 0);
+    join(&mut world, 3, "cem", 0);
+    join(&mut world, 4, "dan", 0);
+    let region = |x| {
+        let rect = layout::Rect { x, y: 0, width: 640, height: 360 };
+        layout::Region { uid: None, rect, fit: layout::Fit::Crop, opacity_percent: 100, z_order: 0 }
+    };
+    world.room.input(Input::Order(Order::Compose(composition(Layout::Custom(vec![region(0), region(640)])))));
+    for late in [30, 40] {
+        world.publishers.get_mut(&late).expect("a camera").key_every = u32::MAX;
+    }
+    world.run_ms(8_000);
+    for (participant, track) in [(ann, 10), (bob, 20)] {
+        world.room.input(Input::Left { participant });
+        world.stop_sending(track);
+        world.stop_sending(track + 1);
+    }
+    world.run_ms(5_000);
+    assert_eq!(scenes(&world, &[7.8, 8.5]), [vec![shows(10), shows(20)], vec![shows(30), shows(40)]]);
+    stop(&mut world);
+}
+
 #[test]
 fn the_first_frame_is_the_first_tick_behind_the_first_key_frame() {
     let mut world = world();

@@ -1,6 +1,6 @@
 //! What is not worth decoding: pictures larger than their places, and, when composing cannot keep up, what is missed least.
 
-use super::{Composition, Feed, Figure, Stage};
+use super::{Feed, Figure, Stage};
 use crate::layout::{Fit, Place, Wanted};
 use crate::{MediaTime, TrackKey};
 use std::collections::BTreeMap;
@@ -62,13 +62,6 @@ impl<U> Stage<U> {
     /// Tracks whose pictures should have another size than was told before.
     pub fn take_sizes(&mut self) -> BTreeMap<TrackKey, Wanted> {
         std::mem::take(&mut self.sizes.news)
-    }
-
-    /// What another composition will need larger is asked for before it is in force: it takes a second or two to come.
-    pub fn foresee(&mut self, composition: &Composition) {
-        let places = self.places(composition);
-        // Before the first frame nothing is from any time.
-        self.wish_sizes(self.from.max(MediaTime(0)), &places);
     }
 
     pub(super) fn wish_sizes(&mut self, at: MediaTime, places: &[Option<Place>]) {

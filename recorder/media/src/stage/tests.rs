@@ -54,9 +54,11 @@ fn what_is_foreseen_before_the_first_frame_is_no_reason_to_ask_for_less_at_once(
     let mut stage: Stage<i64> = Stage::new(composition(10));
     stage.published(ANN, "ann".into(), false, Some(CAMERA));
     stage.end();
-    stage.foresee(&composition(10));
     let small = Composition { canvas: Canvas { width: 320, height: 180 }, ..composition(10) };
-    stage.foresee(&small);
+    for composition in [composition(10), small.clone()] {
+        let outlook = Outlook { composition: &composition, gone: &BTreeSet::new() };
+        stage.foresee(outlook, outlook);
+    }
     assert_eq!(stage.take_sizes(), BTreeMap::from([(CAMERA, fills(640, 360))]));
     stage.change(ms(0), Change::Compose(small));
     stage.unit(ms(100), CAMERA, true, 0);
