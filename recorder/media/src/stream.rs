@@ -1,5 +1,8 @@
 //! One playlist: pictures, sound and what stands in for them, merged in order of time.
 
+mod holes;
+mod joint;
+
 use crate::audio::{self, AudioChain, Sound};
 use crate::decode_times::Order;
 use crate::filler;
@@ -12,6 +15,8 @@ use crate::video::Picture;
 use crate::written::Written;
 use crate::{Codec, Encoding, GapReason, MediaTime, OpId, TrackKey, Transcoded, UnitMark};
 use bytes::Bytes;
+use holes::Holes;
+use joint::Joint;
 
 const SECOND: i64 = MediaTime::PER_SECOND;
 /// A muted camera's last picture holds this long (as the seed products do), then black begins.
@@ -22,8 +27,6 @@ const HOLD_SILENT: i64 = SECOND * 10;
 pub(crate) const PICTURE_SOON: i64 = SECOND;
 /// Pictures that are decoded in another order than they are shown in may come this much behind the sound: an interval of slow video.
 const BEHIND_SOUND: i64 = SECOND / 20;
-/// Clocks that have learned from a journal alone tell another time than those of the process that kept it; not by more than a frame of slow video.
-const CLOCKS_DIFFER: i64 = SECOND / 10;
 /// While frames of a composite are left out, one is made this often ...
 const HELD_APART: i64 = SECOND;
 /// ... but only one of so many.
@@ -64,8 +67,7 @@ enum Showing {
 #[derive(Debug)]
 pub(crate) struct Stream {
     streams: Streams,
-    /// In finished segments of an earlier process: frames before this are.
-    known_until: Option<MediaTime>,
+    joint: Joint,
     /// Of a composite: every picture is ours, nothing has to stand in for one.
     composite: bool,
     pub(crate) audio: AudioChain,
@@ -80,26 +82,13 @@ pub(crate) struct Stream {
     /// A camera is published and not muted: its absence is a gap.
     camera_wanted: bool,
     last_picture: Option<MediaTime>,
-    /// Time of the newest picture that is transcoded again.
-    last_again: Option<MediaTime>,
-    /// Since when pictures are missing after a loss.
-    hole: Option<MediaTime>,
-    /// Since when pictures are left out, because they cannot be transcoded in time.
-    left_out: Option<MediaTime>,
-    /// Since when black stands in for a camera that should send.
-    no_picture: Option<MediaTime>,
+    holes: Holes,
     video_frontier: MediaTime,
     /// Time of the sound that was written last.
     sound_written: MediaTime,
     written: Written,
     /// When the publisher's last key frame was.
     key_at: MediaTime,
-    /// The newest picture of the segments that an earlier process finished, until newer ones come ...
-    seam_picture: Option<UnitMark>,
-    /// ... the end of their sound ...
-    seam_sound: Option<MediaTime>,
-    /// ... and their own.
-    seam_end: Option<MediaTime>,
     segments: Segmenter,
     /// Of one person's pictures.
     snapshots: Option<CameraSnapshots>,
@@ -109,7 +98,7 @@ impl Stream {
     pub(crate) fn new(beginning: Beginning) -> Self {
         Self {
             streams: beginning.streams,
-            known_until: beginning.continuation.seam.map(|seam| seam.end),
+            joint: Joint::new(beginning.continuation.seam),
             composite: beginning.exact,
             audio: if beginning.exact { AudioChain::of_composite() } else { AudioChain::default() },
             pictures: Pictures::default(),
@@ -120,17 +109,11 @@ impl Stream {
             fillers: 0,
             camera_wanted: false,
             last_picture: None,
-            last_again: None,
-            hole: None,
-            left_out: None,
-            no_picture: None,
+            holes: Holes::default(),
             video_frontier: MediaTime(i64::MIN),
             sound_written: MediaTime(i64::MIN),
             written: Written::default(),
             key_at: MediaTime(0),
-            seam_picture: beginning.continuation.seam.and_then(|seam| seam.picture),
-            seam_sound: beginning.continuation.seam.and_then(|seam| seam.sound),
-            seam_end: beginning.continuation.seam.filter(|seam| seam.continuous).map(|seam| seam.end),
             segments: Segmenter::new(beginning),
             snapshots: None,
         }
@@ -168,23 +151,15 @@ impl Stream {
         self.plan.begin(start);
         self.showing = Showing::Nothing;
         if self.streams.audio {
-            self.begin_sound(at, start);
+            match self.joint.sound_from(at) {
+                Some(first) => self.audio.join(first),
+                None => self.audio.begin(start),
+            }
         }
         let wait = if picture_soon { PICTURE_SOON } else { 0 };
         let fills = self.streams.video && !self.composite;
         self.filler_due = if fills { MediaTime(start.0 + wait) } else { MediaTime(i64::MAX) };
         self.last_picture = Some(MediaTime(start.0 - 1));
-    }
-
-    /// Sound that is in finished segments goes through decoder and encoder again, in the same frames: what follows joins on.
-    fn begin_sound(&mut self, at: MediaTime, start: MediaTime) {
-        match self.seam_sound.filter(|end| at < *end) {
-            Some(end) => {
-                let frames = (end.0 - at.0 + audio::FRAME_90K - 1) / audio::FRAME_90K;
-                self.audio.join(MediaTime(end.0 - frames * audio::FRAME_90K));
-            }
-            None => self.audio.begin(start),
-        }
     }
 
     /// From when on what came is not in finished segments yet, or what comes can be decoded only with it.
@@ -209,7 +184,7 @@ impl Stream {
             self.key_snapshot(at, &picture, origin);
         }
         let hold = if self.camera_wanted { HOLD_SILENT } else { HOLD_MUTED };
-        if self.is_again(origin) {
+        if self.joint.has_picture(&origin.unit) {
             self.filler_due = self.filler_due.max(MediaTime(at.0 + hold));
             return self.push_again(at, picture, origin);
         }
@@ -217,7 +192,7 @@ impl Stream {
             return;
         }
         self.fill(at);
-        let resumed = self.hole.is_some() || self.left_out.is_some();
+        let resumed = self.holes.break_off();
         self.close_holes(at);
         self.push_camera(at, picture, origin, resumed);
         self.filler_due = MediaTime(at.0 + hold);
@@ -230,21 +205,12 @@ impl Stream {
         self.segments.effects.extend(snapshot.map(effect));
     }
 
-    fn is_again(&mut self, origin: &Origin) -> bool {
-        let again = self.seam_picture.is_some_and(|known| !origin.unit.is_after(&known));
-        if !again {
-            self.seam_picture = None;
-        }
-        again
-    }
-
     /// It is in a finished segment: what follows may need it in order to be decoded.
     fn push_again(&mut self, at: MediaTime, picture: Picture, origin: &Origin) {
         if !origin.transcode {
             return;
         }
-        let at = self.last_again.map_or(at, |last| at.max(MediaTime(last.0 + 1)));
-        self.last_again = Some(at);
+        let at = self.joint.again(at);
         let of = self.provenance(origin);
         let Picture { key, rotation, data, .. } = picture;
         let snapshot = self.snapshots.as_mut().and_then(|snapshots| snapshots.take(at));
@@ -263,7 +229,7 @@ impl Stream {
             self.segments.effects.push(Effect::NeedKey(track));
         }
         if acceptance != Acceptance::Accepted {
-            self.left_out = self.left_out.or(self.last_picture);
+            self.holes.leave_out(self.last_picture);
         }
         acceptance == Acceptance::Accepted
     }
@@ -276,8 +242,8 @@ impl Stream {
         let Picture { key, order, rotation, data, .. } = picture;
         let fresh = self.showing != Showing::Camera(format);
         self.showing = Showing::Camera(format);
-        let at = self.next_time(self.joined(at));
-        self.seam_end = None;
+        let joined = self.joint.join(at);
+        let at = self.next_time(joined);
         let &Origin { track, codec, transcode, .. } = origin;
         let of = self.provenance(origin);
         if transcode {
@@ -293,16 +259,11 @@ impl Stream {
         }
     }
 
-    /// The first picture behind finished segments stands where they end: playlists say how long they are.
-    fn joined(&self, at: MediaTime) -> MediaTime {
-        self.seam_end.filter(|end| (at.0 - end.0).abs() <= CLOCKS_DIFFER).unwrap_or(at)
-    }
-
     /// Output timestamps strictly increase, and nothing comes behind what is written already, whatever the clocks did.
     fn next_time(&mut self, at: MediaTime) -> MediaTime {
         let at = self
             .last_picture
-            .max(self.last_again)
+            .max(self.joint.last_again())
             .map_or(at, |last| at.max(MediaTime(last.0 + 1)))
             .max(MediaTime(self.sound_written.0.saturating_sub(BEHIND_SOUND)));
         self.last_picture = Some(at);
@@ -332,18 +293,17 @@ impl Stream {
         if !self.live {
             self.begin(at, false);
         }
-        if self.known_until.is_some_and(|end| at < end) {
-            let at = self.last_again.map_or(at, |last| at.max(MediaTime(last.0 + 1)));
-            self.last_again = Some(at);
+        if self.joint.has_frame(at) {
+            let at = self.joint.again(at);
             self.pictures.compose(at, Composing { encoding: None, ..frame });
             return Made::Frame;
         }
         let accepts = replayed || self.pictures.accepts(at, true) == Acceptance::Accepted;
-        let resumed = accepts && self.left_out.is_some();
+        let resumed = accepts && self.holes.leaves_out();
         if accepts {
             self.close_holes(at);
         } else {
-            self.left_out = self.left_out.or(self.last_picture);
+            self.holes.leave_out(self.last_picture);
             if !self.is_held_due(at, frame.encoding) {
                 return Made::Nothing;
             }
@@ -411,21 +371,12 @@ impl Stream {
     /// Pictures were lost: the last one holds.
     pub(crate) fn lost(&mut self) {
         if let (true, Showing::Camera(_)) = (self.live, self.showing) {
-            self.hole = self.hole.or(self.last_picture);
+            self.holes.lose(self.last_picture);
         }
     }
 
     fn close_holes(&mut self, at: MediaTime) {
-        let open = [
-            (self.hole.take(), GapReason::PacketLoss),
-            (self.left_out.take(), GapReason::Overloaded),
-            (self.no_picture.take(), GapReason::NoPicture),
-        ];
-        for (start, reason) in open {
-            if let Some(start) = start.filter(|s| *s < at) {
-                self.segments.effects.push(Effect::Gap { start, end: at, reason });
-            }
-        }
+        self.segments.effects.extend(self.holes.close(at));
     }
 
     /// A camera is published and sends (true), or is muted, unpublished or gone (false).
@@ -447,8 +398,8 @@ impl Stream {
         while self.live && self.streams.video && self.filler_due < to {
             let at = self.filler_due;
             let fresh = self.showing != Showing::Filler;
-            if fresh && self.camera_wanted && self.showing != Showing::Nothing && self.left_out.is_none() {
-                self.no_picture = Some(at);
+            if fresh && self.camera_wanted && self.showing != Showing::Nothing {
+                self.holes.begin_absence(at);
             }
             self.showing = Showing::Filler;
             let nals = filler::black(self.fillers);
@@ -530,10 +481,10 @@ impl Stream {
 
     fn write_sound(&mut self) {
         if let Some((at, frame)) = self.audio.ready.pop_front() {
-            if self.seam_sound.is_some_and(|end| at < end) {
+            if self.joint.has_sound(at) {
                 return;
             }
-            (self.sound_written, self.seam_sound) = (at, None);
+            self.sound_written = at;
             self.segments.sound(at, frame);
         }
     }
