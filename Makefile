@@ -28,7 +28,7 @@ tools: setup-test ## Build the real servers that the tests run against (10 min c
 image: build ## Make target/image/recording-operator.tar, loadable by any container runtime
 	@scripts/image.sh operator
 
-test: setup-test tools ## Run every test against real servers
+test: setup-test ## Run every test against real servers, which are built meanwhile
 	@scripts/test.sh
 
 faults: setup-test tools ## Everything that can be killed or taken away on a real cluster, lost nodes too (15 min)

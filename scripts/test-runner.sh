@@ -5,7 +5,7 @@
 set -euo pipefail
 if [ "${CARGO_PKG_NAME:-}" = recording-tests ]; then
     case ${1##*/} in
-    backup-* | examples-* | refusals-* | snapshots-*) export RUST_TEST_THREADS=2 ;;
+    backup-* | codecs-* | examples-* | recordings-* | refusals-* | snapshots-* | subscriptions-*) export RUST_TEST_THREADS=2 ;;
     *) export RUST_TEST_THREADS=1 ;;
     esac
 fi
