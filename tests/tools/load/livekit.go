@@ -31,7 +31,12 @@ type signalling struct {
 	pc     *webrtc.PeerConnection
 	// Candidates that came before the answer.
 	early []webrtc.ICECandidateInit
+	// Closed when the socket is.
+	over chan struct{}
 }
+
+// The server closes the socket of whoever has left.
+const leaveTimeout = 2 * time.Second
 
 // joinLiveKit publishes camera and microphone. The WebSocket is served until the participant is closed.
 func (p *participant) joinLiveKit(ctx context.Context, pc *webrtc.PeerConnection) error {
@@ -43,7 +48,10 @@ func (p *participant) joinLiveKit(ctx context.Context, pc *webrtc.PeerConnection
 	p.closers = append(p.closers, s.leave)
 	answered := make(chan error, 1)
 	joined := make(chan time.Duration, 1)
-	go func() { offer(answered, s.serve(joined, answered)) }()
+	go func() {
+		defer close(s.over)
+		offer(answered, s.serve(joined, answered))
+	}()
 	var pingEvery time.Duration
 	select {
 	case pingEvery = <-joined:
@@ -89,7 +97,7 @@ func (p *participant) dialLiveKit(ctx context.Context) (*signalling, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &signalling{socket: socket}, nil
+	return &signalling{socket: socket, over: make(chan struct{})}, nil
 }
 
 func addTrack(s *sender) *livekit.SignalRequest {
@@ -124,8 +132,14 @@ func (s *signalling) ping(every time.Duration) {
 	}
 }
 
+// leave is heard: who closes a socket in which something waits to be read resets it, and the word that was sent last may be lost with that.
+// Somebody who is gone without a word is in the room for 20 seconds more.
 func (s *signalling) leave() {
 	_ = s.send(&livekit.SignalRequest{Message: &livekit.SignalRequest_Leave{Leave: &livekit.LeaveRequest{Reason: livekit.DisconnectReason_CLIENT_INITIATED}}})
+	select {
+	case <-s.over:
+	case <-time.After(leaveTimeout):
+	}
 	_ = s.socket.Close()
 }
 
