@@ -175,8 +175,14 @@ def measure(room, turns, seconds):
 
 def main():
     turns, seconds = (int(word) for word in (sys.argv[1:] + ["5", "10"][len(sys.argv) - 1:]))
-    runs = [run for room in ROOMS for run in measure(room, turns, seconds)]
-    (FOLDER.parent / "composite.jsonl").write_text("".join(json.dumps(run) + "\n" for run in runs))
+    runs = []
+    # Half an hour of measures is not lost with the last of them.
+    FOLDER.parent.mkdir(parents=True, exist_ok=True)
+    with open(FOLDER.parent / "composite.jsonl", "w") as results:
+        for room in ROOMS:
+            for run in measure(room, turns, seconds):
+                runs.append(run)
+                print(json.dumps(run), file=results, flush=True)
     print("| people | camera | ours | bare | graph | GStreamer | ours / bare | ours / graph | ours / GStreamer |\n|---|---|---|---|---|---|---|---|---|")
     for people, width, height, rate, _ in ROOMS:
         camera = f"{width}x{height}@{rate}"
