@@ -150,18 +150,23 @@ impl VideoInput {
     /// What a whole unit says about itself and those to come.
     fn notice(&mut self, unit: &Unit) {
         let key = unit.reference == Reference::Key;
-        if key || unit.size.is_some() {
+        // VP9 says sizes beside any picture; LiveKit's blank ones are key frames, and another that is as small is none.
+        if key || unit.size.is_some_and(|size| !is_blank(size)) {
             self.size = unit.size;
         }
         match unit.reference {
             Reference::Key => {
-                self.blank = self.size.is_some_and(|(width, height)| width < LEAST_SIDE || height < LEAST_SIDE);
+                self.blank = self.size.is_some_and(is_blank);
                 self.in_sync = self.size.is_some();
             }
             Reference::Lost => self.in_sync = false,
             Reference::Intact | Reference::Skipped => {}
         }
     }
+}
+
+const fn is_blank((width, height): (u32, u32)) -> bool {
+    width < LEAST_SIDE || height < LEAST_SIDE
 }
 
 #[cfg(test)]
