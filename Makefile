@@ -59,6 +59,7 @@ bench-controller: setup-test tools ## Measure the controller with 10,000 Recordi
 	@cargo test --release --workspace --test scale -- --ignored --nocapture
 
 bench-composite: setup-bench build ## Measure what composing costs beside FFmpeg and GStreamer (30 min)
+	@cargo build --release --workspace --example receive
 	@scripts/tools.sh livekit load floor
 	@scripts/bench-composite.py
 

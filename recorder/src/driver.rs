@@ -31,7 +31,7 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const INTERRUPTED_GRACE: Duration = Duration::from_secs(40);
 /// While events come, they are taken together this often: being woken for each packet costs more than the packet. They carry their
 /// arrival, so nothing is late by it but our own requests for key frames.
-const TAKE_EVERY: Duration = Duration::from_millis(100);
+pub(crate) const TAKE_EVERY: Duration = Duration::from_millis(100);
 
 /// How the loop ended.
 #[derive(Debug)]

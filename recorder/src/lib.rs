@@ -1,6 +1,7 @@
 //! `recorder`: joins one room, records it, stores it. The I/O shell around recorder-media; its loop is in `driver`.
 //!
-//! A library only so that fuzz targets reach what reads foreign bytes; what they use is in `fuzzing`, and nothing but [`main`] is meant for other crates.
+//! A library only so that fuzz targets reach what reads foreign bytes (`fuzzing`) and benchmarks what receives (`receive`): nothing but [`main`] is
+//! meant for programs.
 
 mod audio;
 mod cli;
@@ -16,6 +17,8 @@ mod job;
 mod manifest;
 mod metrics;
 mod outcome;
+#[doc(hidden)]
+pub mod receive;
 mod replay;
 mod report;
 mod spool;
@@ -40,11 +43,7 @@ const BLOCKING_THREAD_IDLE: std::time::Duration = std::time::Duration::from_secs
 pub fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     cli::start_logging(if cli.command.is_some() { cli::LogFormat::Human } else { cli.log });
-    // The event loop has the main thread, the network another: sound is encoded while packets are taken in, and no third thread is woken
-    // for what two do.
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().thread_keep_alive(BLOCKING_THREAD_IDLE).build();
-    let code = match runtime {
+    let code = match runtime() {
         Ok(runtime) => {
             let code = match &cli.command {
                 None => runtime.block_on(start::run(&cli)),
@@ -60,4 +59,10 @@ pub fn main() -> ExitCode {
         }
     };
     ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
+}
+
+/// The event loop has the main thread, the network another: sound is encoded while packets are taken in, and no third thread is woken for what
+/// two do.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().thread_keep_alive(BLOCKING_THREAD_IDLE).build()
 }

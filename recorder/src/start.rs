@@ -171,7 +171,7 @@ fn internal(what: &str, error: &dyn std::fmt::Display) -> InitFailure {
 }
 
 /// None for a job that is to end what was recorded: it joins nothing.
-fn connector(job: &Job) -> Result<Option<Box<dyn Connector>>, InitFailure> {
+pub(crate) fn connector(job: &Job) -> Result<Option<Box<dyn Connector>>, InitFailure> {
     if job.kind == JobKind::Close || job.desired_state != JobState::Recording {
         return Ok(None);
     }
@@ -180,9 +180,9 @@ fn connector(job: &Job) -> Result<Option<Box<dyn Connector>>, InitFailure> {
     connect::build(job, secrets).map(Some).map_err(invalid)
 }
 
-type Joined = (mpsc::Sender<connect::ConnectOrder>, mpsc::Receiver<connect::Stamped<connect::Event>>, CancellationToken);
+pub(crate) type Joined = (mpsc::Sender<connect::ConnectOrder>, mpsc::Receiver<connect::Stamped<connect::Event>>, CancellationToken);
 
-fn join(connector: Option<Box<dyn Connector>>) -> Joined {
+pub(crate) fn join(connector: Option<Box<dyn Connector>>) -> Joined {
     let (orders, taken) = mpsc::channel(CONNECT_ORDERS);
     let (events_in, events) = mpsc::channel(EVENT_QUEUE);
     let cancel = CancellationToken::new();

@@ -14,8 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::harness::livekit::LiveKit;
 use crate::harness::process::{Process, wait_until};
+use crate::harness::workspace;
 use crate::load::{self, Media, Sent, Stimulus, Target};
-use crate::local::{Local, livekit_to_folder};
+use crate::local::{Local, livekit_to_folder, recorder_log};
 use crate::stored::Stored;
 use peers::Peer;
 use usage::Usage;
@@ -39,6 +40,8 @@ pub enum Subject {
     Recorder,
     /// The same, everybody in one picture.
     Composite,
+    /// The same way into the room, and nothing behind it: recorder/examples/receive.rs.
+    Receiving,
     Gstreamer,
     Janus,
     Mediamtx,
@@ -51,6 +54,7 @@ impl Subject {
         match self {
             Self::Recorder => "recorder (TS, AAC)",
             Self::Composite => "recorder, one picture (TS, AAC)",
+            Self::Receiving => "recorder, receiving only",
             Self::Gstreamer => "GStreamer webrtcbin (TS, AAC)",
             Self::Janus => "Janus videoroom (mjr, no AAC)",
             Self::Mediamtx => "MediaMTX WHIP (TS, no AAC)",
@@ -91,7 +95,7 @@ pub fn measure(plan: Plan) -> Result<Measured> {
     let media = plan.stimulus.media()?;
     let folder = tempfile::tempdir()?;
     match plan.subject {
-        Subject::Recorder | Subject::Composite => recorder(plan, &media, folder.path()),
+        Subject::Recorder | Subject::Composite | Subject::Receiving => ours(plan, &media, folder.path()),
         Subject::Gstreamer => {
             ensure!(plan.participants == 1, "a GStreamer pipeline records one");
             peer(plan, &media, folder.path(), peers::gstreamer(folder.path())?)
@@ -109,23 +113,32 @@ fn publish(plan: Plan, target: &Target<'_>, media: &Media, flags: &[&str]) -> Re
     Ok(publisher)
 }
 
-fn recorder(plan: Plan, media: &Media, folder: &Path) -> Result<Measured> {
+fn ours(plan: Plan, media: &Media, folder: &Path) -> Result<Measured> {
     const ROOM: &str = "bench";
     let livekit = LiveKit::start()?;
     let publisher = publish(plan, &Target::LiveKit { server: &livekit, room: ROOM }, media, &[])?;
     let applied = SystemTime::now();
-    let is_composite = plan.subject == Subject::Composite;
     let mut manifest = livekit_to_folder(&livekit, ROOM, IDLE_SECONDS);
-    if is_composite {
+    if plan.subject == Subject::Composite {
         manifest = manifest.replace("mode: Individual", "mode: Composite");
     }
-    let recording = Local::start(&manifest, &["--output", &folder.display().to_string()])?;
+    let (output, receive) = (folder.display().to_string(), workspace().join("target/release/examples/receive"));
+    let mut flags = vec!["--output".to_owned(), output];
+    if plan.subject == Subject::Receiving {
+        ensure!(receive.exists(), "{} is missing: cargo build --release --workspace --examples", receive.display());
+        flags.extend(["--recorder".to_owned(), receive.display().to_string()]);
+    }
+    let recording = Local::start(&manifest, &flags.iter().map(String::as_str).collect::<Vec<_>>())?;
     let pid = wait_until("the recorder", START_TIMEOUT, || usage::child_of(recording.process.pid()))?;
     let mut measured = window(plan, pid)?;
     let sent = sent(publisher)?;
+    if plan.subject == Subject::Receiving {
+        received_enough(&recording, &sent)?;
+        return Ok(measured);
+    }
     let ended = recording.wait(START_TIMEOUT)?;
     ensure!(ended.exit_code == 0, "{}\n{}", ended.said, ended.recorder_log());
-    if is_composite {
+    if plan.subject == Subject::Composite {
         composed(plan, folder)?
     } else {
         stored_enough(folder, &sent)?
@@ -185,6 +198,23 @@ fn sent(mut publisher: Process) -> Result<Sent> {
 fn stored_enough(folder: &Path, sent: &Sent) -> Result<()> {
     let stored = peers::stored_bytes(folder)?;
     ensure!(stored as f64 >= LEAST_STORED * sent.bytes as f64, "{stored} bytes are stored of {} sent", sent.bytes);
+    Ok(())
+}
+
+/// What recorder/examples/receive.rs says when all have left.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Received {
+    received_packets: u64,
+    received_bytes: u64,
+}
+
+fn received_enough(receiving: &Local, sent: &Sent) -> Result<()> {
+    let said = || recorder_log(&receiving.state()).lines().find_map(|line| serde_json::from_str::<Received>(line).ok());
+    let received = wait_until("the room to be empty", START_TIMEOUT, said)?;
+    let enough = |received: u64, sent: u64| received as f64 >= LEAST_STORED * sent as f64;
+    let is_whole = enough(received.received_packets, sent.packets) && enough(received.received_bytes, sent.bytes);
+    ensure!(is_whole, "{received:?} of {sent:?}");
     Ok(())
 }
 
