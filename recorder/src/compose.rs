@@ -4,13 +4,14 @@
 mod images;
 mod text;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use recorder_codec::h264::{H264Config, H264Encoder, Latency, Preset, Rate};
 
 use bytes::Bytes;
-use recorder_codec::{CodecError, Colour, Crop, I420, Picture, Rotation, Scaler, jpeg};
+use recorder_codec::{CodecError, Colour, Crop, Decoded, I420, Picture, Rotation, Scaler, View, jpeg};
 use recorder_media::canvas::{Canvas, Content, Fill, Pictures, Planes, Scene};
 use recorder_media::stage::Visual;
 use recorder_media::{ComposedPicture, Encoding, MediaTime, SourceUnit, TrackKey};
@@ -97,7 +98,7 @@ impl Composer {
                 jpeg(&I420 { width, height, y, u, v }, Colour::BT601)
             }
             Some(track) => {
-                let picture = self.shown.cameras.0.get(&track)?.picture.as_ref()?;
+                let picture = self.shown.cameras.0.get(&track)?.picture.as_ref()?.picture();
                 jpeg(&picture.i420(), picture.colour)
             }
         };
@@ -180,8 +181,7 @@ struct Cameras(BTreeMap<TrackKey, Camera>);
 struct Camera {
     decoding: Decoding,
     used: MediaTime,
-    /// Upright.
-    picture: Option<Picture>,
+    picture: Option<Upright>,
     scaler: Scaler,
     /// Of this picture, for this place.
     scaled: Option<Fill>,
@@ -231,7 +231,7 @@ impl Camera {
     }
 
     fn size(&self) -> Option<(u32, u32)> {
-        self.picture.as_ref().map(|picture| (picture.width, picture.height))
+        self.picture.as_ref().map(Upright::size)
     }
 
     /// Whether there is another picture now.
@@ -239,7 +239,7 @@ impl Camera {
         let decoded = self.decoding.decode(unit.codec, &unit.data, unit.key, at.0)?;
         self.used = at;
         let Some(picture) = decoded else { return Ok(false) };
-        self.picture = Some(picture.rotated(Rotation::from_degrees(unit.rotation)));
+        self.picture = Some(Upright::new(picture, Rotation::from_degrees(unit.rotation)));
         self.scaled = None;
         Ok(true)
     }
@@ -249,7 +249,7 @@ impl Camera {
         let Fill { crop, inner } = fill;
         let crop = Crop { x: crop.x, y: crop.y, width: crop.width, height: crop.height };
         self.scaled = None;
-        self.scaler.scale(picture, crop, (inner.width, inner.height), &mut self.pixels)?;
+        self.scaler.scale(picture.view(), crop, (inner.width, inner.height), &mut self.pixels)?;
         self.scaled = Some(fill);
         Ok(())
     }
@@ -260,6 +260,43 @@ impl Camera {
             return None;
         }
         Some(planes(&self.pixels))
+    }
+}
+
+/// A camera's picture as people see it.
+#[derive(Debug)]
+enum Upright {
+    AsDecoded(Decoded),
+    Turned(Picture),
+}
+
+impl Upright {
+    fn new(decoded: Decoded, rotation: Rotation) -> Self {
+        match rotation {
+            Rotation::Upright => Self::AsDecoded(decoded),
+            turned => Self::Turned(decoded.picture().rotated(turned)),
+        }
+    }
+
+    fn size(&self) -> (u32, u32) {
+        match self {
+            Self::AsDecoded(decoded) => decoded.size(),
+            Self::Turned(picture) => (picture.width, picture.height),
+        }
+    }
+
+    fn view(&self) -> View<'_> {
+        match self {
+            Self::AsDecoded(decoded) => decoded.into(),
+            Self::Turned(picture) => picture.into(),
+        }
+    }
+
+    fn picture(&self) -> Cow<'_, Picture> {
+        match self {
+            Self::AsDecoded(decoded) => Cow::Owned(decoded.picture()),
+            Self::Turned(picture) => Cow::Borrowed(picture),
+        }
     }
 }
 

@@ -67,7 +67,7 @@ fn still(codec: Codec, data: &[u8]) -> Result<Bytes, TranscodeError> {
     decoder.decode(data, 0, &mut pictures)?;
     // It may hold the picture back, for others that are shown before it.
     decoder.finish(&mut pictures)?;
-    let picture = pictures.pop().ok_or(TranscodeError::Nothing)?;
+    let picture = pictures.pop().ok_or(TranscodeError::Nothing)?.picture();
     Ok(jpeg(&picture.i420(), picture.colour)?.into())
 }
 

@@ -10,7 +10,7 @@ use std::thread;
 use bytes::{BufMut, Bytes, BytesMut};
 use recorder_codec::h264::{EncodedFrame, H264Config, H264Encoder};
 use recorder_codec::video::{VideoCodec, VideoDecoder};
-use recorder_codec::{CodecError, Colour, Picture, Rotation, jpeg};
+use recorder_codec::{CodecError, Colour, Decoded, Picture, Rotation, jpeg};
 use recorder_media::canvas::Scene;
 use recorder_media::stage::Visual;
 use recorder_media::{
@@ -118,7 +118,7 @@ pub(crate) struct Decoding {
 
 impl Decoding {
     /// None: the unit shows nothing. After an error nothing is decoded until `key`.
-    pub(crate) fn decode(&mut self, codec: Codec, data: &[u8], key: bool, pts: i64) -> Result<Option<Picture>, TranscodeError> {
+    pub(crate) fn decode(&mut self, codec: Codec, data: &[u8], key: bool, pts: i64) -> Result<Option<Decoded>, TranscodeError> {
         let is_known = self.decoder.as_ref().is_some_and(|(of, _)| *of == codec);
         let decodable = std::mem::take(&mut self.decodable) && is_known;
         if !is_known {
@@ -181,8 +181,8 @@ impl Chain {
                 return Transcoded::Undecodable;
             }
         };
-        let Some(picture) = decoded else { return Transcoded::Hidden };
-        let upright = picture.rotated(Rotation::from_degrees(rotation));
+        let Some(decoded) = decoded else { return Transcoded::Hidden };
+        let upright = decoded.picture().rotated(Rotation::from_degrees(rotation));
         let encoded = self.encode(&upright, at.0).unwrap_or_else(|error| {
             tracing::warn!(%error, "a picture cannot be encoded");
             (self.encoder, self.owes_key) = (None, true);

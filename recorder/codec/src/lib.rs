@@ -4,6 +4,7 @@
 //! Every codec is `Send` and belongs to one thread at a time; none blocks on anything but the CPU.
 
 pub mod aac;
+mod decoded;
 mod error;
 pub mod h264;
 mod jpeg;
@@ -14,9 +15,10 @@ mod scale;
 mod still;
 pub mod video;
 
+pub use decoded::Decoded;
 pub use error::CodecError;
 pub use jpeg::jpeg;
-pub use picture::{Colour, I420, Picture};
+pub use picture::{Colour, I420, Picture, View};
 pub use rotate::Rotation;
 pub use scale::{Crop, Scaler};
 pub use still::{IMAGE_BYTES_MAX, Still};

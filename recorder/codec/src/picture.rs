@@ -44,6 +44,44 @@ impl std::fmt::Debug for I420<'_> {
     }
 }
 
+/// What can be scaled, borrowed: a [`Picture`], or a [`Decoded`](crate::Decoded) one.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    /// Width and height, even.
+    pub(crate) size: (u32, u32),
+    /// Y, U, V with the distance of their rows.
+    pub(crate) planes: [(&'a [u8], usize); 3],
+    pub(crate) pts: i64,
+    pub(crate) colour: Colour,
+    /// FFmpeg's frame, if the picture is the whole of one.
+    pub(crate) frame: Option<&'a frame::Video>,
+}
+
+impl View<'_> {
+    /// Even sides, and planes that have all rows.
+    pub(crate) fn is_whole(&self) -> bool {
+        let (width, height) = (self.size.0 as usize, self.size.1 as usize);
+        let holds =
+            |(plane, stride): (&[u8], usize), width: usize, height: usize| width <= stride && plane.len() >= stride * (height - 1) + width;
+        let even = width.is_multiple_of(2) && height.is_multiple_of(2) && width * height > 0;
+        even && holds(self.planes[0], width, height) && self.planes[1..].iter().all(|plane| holds(*plane, width / 2, height / 2))
+    }
+}
+
+impl<'a> From<&'a Picture> for View<'a> {
+    fn from(picture: &'a Picture) -> Self {
+        let size = (picture.width, picture.height);
+        Self { size, planes: picture.i420().planes(), pts: picture.pts, colour: picture.colour, frame: None }
+    }
+}
+
+impl std::fmt::Debug for View<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let lengths = self.planes.map(|(plane, _)| plane.len());
+        write!(f, "View({:?}, planes of {lengths:?} bytes)", self.size)
+    }
+}
+
 /// How samples map to light (ISO/IEC 23091-2): copied from a decoded picture, given to an encoder. The default says nothing.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Colour {

@@ -4,8 +4,7 @@ use ffmpeg_next::codec::{Context, Flags, decoder, threading};
 use ffmpeg_next::format::Pixel;
 use ffmpeg_next::{Dictionary, Error, Packet, error::EAGAIN, frame};
 
-use crate::picture::take_plane;
-use crate::{CodecError, Colour, Picture, quiet};
+use crate::{CodecError, Colour, Decoded, quiet};
 
 /// Beyond this an access unit is refused: 4K intra pictures stay far below.
 pub const ACCESS_UNIT_BYTES_MAX: usize = 16 << 20;
@@ -49,7 +48,6 @@ impl VideoCodec {
 pub struct VideoDecoder {
     codec: VideoCodec,
     inner: decoder::Opened,
-    frame: frame::Video,
 }
 
 impl VideoDecoder {
@@ -58,7 +56,7 @@ impl VideoDecoder {
     pub fn new(codec: VideoCodec) -> Result<Self, CodecError> {
         quiet();
         let inner = open(codec).map_err(|e| CodecError::open(codec.name(), e))?;
-        Ok(Self { codec, inner, frame: frame::Video::empty() })
+        Ok(Self { codec, inner })
     }
 
     /// Takes one access unit and appends the pictures that are ready; their size may change at any time. An odd last row or column is dropped.
@@ -69,7 +67,7 @@ impl VideoDecoder {
     /// # Errors
     /// [`CodecError::Damaged`] when it is empty, over [`ACCESS_UNIT_BYTES_MAX`], damaged, refers to something missing, larger than
     /// [`PICTURE_PIXELS_MAX`] or not 8 bit 4:2:0. The decoder stays usable; decode on from the next key frame.
-    pub fn decode(&mut self, access_unit: &[u8], pts: i64, out: &mut Vec<Picture>) -> Result<(), CodecError> {
+    pub fn decode(&mut self, access_unit: &[u8], pts: i64, out: &mut Vec<Decoded>) -> Result<(), CodecError> {
         if access_unit.is_empty() || access_unit.len() > ACCESS_UNIT_BYTES_MAX {
             return Err(self.damaged(format!("{} bytes", access_unit.len())));
         }
@@ -83,7 +81,7 @@ impl VideoDecoder {
     ///
     /// # Errors
     /// [`CodecError::Damaged`] when a picture held back cannot be decoded.
-    pub fn finish(&mut self, out: &mut Vec<Picture>) -> Result<(), CodecError> {
+    pub fn finish(&mut self, out: &mut Vec<Decoded>) -> Result<(), CodecError> {
         let sent = self.inner.send_eof().map_err(|e| self.damaged(e));
         let drained = sent.and_then(|()| self.drain(out));
         self.inner.flush();
@@ -91,11 +89,13 @@ impl VideoDecoder {
     }
 
     /// Takes everything out, also behind an error, so that the next unit finds the decoder ready; the first error counts.
-    fn drain(&mut self, out: &mut Vec<Picture>) -> Result<(), CodecError> {
+    fn drain(&mut self, out: &mut Vec<Decoded>) -> Result<(), CodecError> {
         let (before, mut result) = (out.len(), Ok(()));
         loop {
-            match self.inner.receive_frame(&mut self.frame) {
-                Ok(()) => match self.picture() {
+            // Given away with the picture: the decoder takes its memory from a pool.
+            let mut frame = frame::Video::empty();
+            match self.inner.receive_frame(&mut frame) {
+                Ok(()) => match self.picture(frame) {
                     Ok(picture) => {
                         if self.codec == VideoCodec::Vp9 {
                             // FFmpeg shows every spatial layer of a superframe, the highest last.
@@ -112,21 +112,12 @@ impl VideoDecoder {
         }
     }
 
-    fn picture(&self) -> Result<Picture, CodecError> {
-        let frame = &self.frame;
+    fn picture(&self, frame: frame::Video) -> Result<Decoded, CodecError> {
         if !matches!(frame.format(), Pixel::YUV420P | Pixel::YUVJ420P) {
             return Err(self.damaged(format!("{:?} is not 8 bit 4:2:0", frame.format())));
         }
-        let (width, height) = (frame.width() & !1, frame.height() & !1);
-        Ok(Picture {
-            width,
-            height,
-            y: plane(frame, 0, width, height),
-            u: plane(frame, 1, width / 2, height / 2),
-            v: plane(frame, 2, width / 2, height / 2),
-            pts: frame.pts().unwrap_or(0),
-            colour: if self.codec == VideoCodec::Vp8 { Colour::BT601 } else { Colour::of(frame) },
-        })
+        let colour = if self.codec == VideoCodec::Vp8 { Colour::BT601 } else { Colour::of(&frame) };
+        Ok(Decoded::new(frame, colour))
     }
 
     fn damaged(&self, reason: impl ToString) -> CodecError {
@@ -136,15 +127,8 @@ impl VideoDecoder {
 
 impl std::fmt::Debug for VideoDecoder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "VideoDecoder({:?}, {}x{})", self.codec, self.frame.width(), self.frame.height())
+        write!(f, "VideoDecoder({:?})", self.codec)
     }
-}
-
-/// The plane without its padding.
-fn plane(frame: &frame::Video, index: usize, width: u32, height: u32) -> Vec<u8> {
-    let mut samples = Vec::new();
-    take_plane(frame, index, (width, height), &mut samples);
-    samples
 }
 
 fn open(codec: VideoCodec) -> Result<decoder::Opened, Error> {

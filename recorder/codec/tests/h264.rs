@@ -2,7 +2,7 @@
 
 use recorder_codec::h264::{EncodedFrame, H264Config, H264Encoder, Latency, Preset, Rate};
 use recorder_codec::video::{VideoCodec, VideoDecoder};
-use recorder_codec::{CodecError, Colour, I420, Picture};
+use recorder_codec::{CodecError, Colour, Decoded, I420, Picture};
 
 const FORCED: [usize; 3] = [7, 8, 30];
 const FRAMES: usize = 60;
@@ -101,10 +101,10 @@ fn pictures_come_back_with_their_timestamps() {
         }
         decoder.finish(&mut seen).expect("end");
         assert_eq!(seen.len(), FRAMES, "{config:?}");
-        for (n, picture) in seen.iter().enumerate() {
+        for (n, picture) in seen.iter().map(Decoded::picture).enumerate() {
             let (sent, n) = (scene(n), n as i64);
             assert_eq!((picture.width, picture.height, picture.pts), (320, 180, n * TICKS));
-            let psnr = psnr(&sent, picture);
+            let psnr = psnr(&sent, &picture);
             assert!(psnr > 30.0, "frame {n}: {psnr} dB with {config:?}");
         }
     }
@@ -127,8 +127,8 @@ fn damaged_access_units_are_errors_and_the_next_key_frame_mends() {
     seen.clear();
     decoder.decode(&frames[30].data, 30 * TICKS, &mut seen).expect("key frame");
     decoder.finish(&mut seen).expect("end");
-    let mended = seen.last().expect("a picture");
-    assert!(mended.pts == 30 * TICKS && psnr(&scene(30), mended) > 30.0);
+    let mended = seen.last().expect("a picture").picture();
+    assert!(mended.pts == 30 * TICKS && psnr(&scene(30), &mended) > 30.0);
 }
 
 #[test]
@@ -204,8 +204,9 @@ fn transcoding_tells_players_the_colours_of_what_it_was_given() {
     encoder.encode(&picture, 0, true, &mut out).expect("frame");
     let (mut decoder, mut seen) = (VideoDecoder::new(VideoCodec::H264).expect("decoder"), Vec::new());
     decoder.decode(&out[0].data, 0, &mut seen).expect("whole");
-    assert_eq!(seen[0].colour, vp8_like().colour);
-    assert_ne!(seen[0].colour, Colour::default());
+    let seen = seen[0].picture();
+    assert_eq!(seen.colour, vp8_like().colour);
+    assert_ne!(seen.colour, Colour::default());
 }
 
 /// As for a picture that came out of the VP8 decoder: BT.601.
@@ -214,5 +215,6 @@ fn vp8_like() -> H264Config {
     let first = &vp8[44..44 + u32::from_le_bytes([vp8[32], vp8[33], vp8[34], vp8[35]]) as usize];
     let (mut decoder, mut seen) = (VideoDecoder::new(VideoCodec::Vp8).expect("decoder"), Vec::new());
     decoder.decode(first, 0, &mut seen).expect("key frame");
-    H264Config::transcoding(seen[0].width, seen[0].height, seen[0].colour)
+    let seen = seen[0].picture();
+    H264Config::transcoding(seen.width, seen.height, seen.colour)
 }

@@ -2,7 +2,7 @@
 
 use recorder_codec::h264::{H264Config, H264Encoder};
 use recorder_codec::video::{VideoCodec, VideoDecoder};
-use recorder_codec::{CodecError, Colour, Picture};
+use recorder_codec::{CodecError, Colour, Crop, Decoded, Picture, Scaler};
 
 const WIDTH: usize = 160;
 const HEIGHT: usize = 96;
@@ -63,10 +63,32 @@ fn pictures_come_back_one_for_each_visible_packet_with_their_timestamps() {
             assert!(pictures.len() <= before + 1, "at most one picture a packet");
         }
         assert_eq!(pictures.len(), stream.pictures, "{:?}: none is held back", stream.codec);
+        let pictures: Vec<Picture> = pictures.iter().map(Decoded::picture).collect();
         assert_eq!(pictures.iter().map(|p| p.pts).collect::<Vec<_>>(), times, "{:?}", stream.codec);
         for (n, picture) in pictures.iter().enumerate() {
             let (which, psnr) = recognised(picture);
             assert!(which == n && psnr > 25.0, "{:?} {n}: looks like {which}, {psnr} dB", stream.codec);
+        }
+    }
+}
+
+#[test]
+fn a_picture_is_scaled_from_the_decoders_memory_as_from_a_copy() {
+    for stream in STREAMS {
+        let (mut decoder, mut pictures) = (VideoDecoder::new(stream.codec).expect("decoder"), Vec::new());
+        stream.packets().into_iter().for_each(|packet| decoder.decode(packet, 0, &mut pictures).expect("whole"));
+        // The last first: what the decoder goes on from is what is shown.
+        for decoded in pictures.iter().rev() {
+            let copy = decoded.picture();
+            let whole = Crop::whole(&copy);
+            let (mut scaler, mut direct, mut indirect) = (Scaler::new(), Picture::default(), Picture::default());
+            for (crop, to) in
+                [(whole, (80, 44)), (whole, (480, 270)), (Crop { x: 2, y: 4, width: 100, height: 60 }, (50, 30)), (whole, decoded.size())]
+            {
+                scaler.scale(decoded, crop, to, &mut direct).expect("scales");
+                Scaler::new().scale(&copy, crop, to, &mut indirect).expect("scales");
+                assert!(direct == indirect, "{:?}: {crop:?} to {to:?}", stream.codec);
+            }
         }
     }
 }
@@ -91,7 +113,7 @@ fn damage_is_an_error_and_the_next_key_frame_mends() {
             decoder.decode(packet, n as i64, &mut pictures).expect("whole");
         }
         assert_eq!(pictures.len(), 6, "{:?}", stream.codec);
-        assert!(pictures.iter().enumerate().all(|(n, picture)| recognised(picture).0 == n + 6), "{:?}", stream.codec);
+        assert!(pictures.iter().enumerate().all(|(n, picture)| recognised(&picture.picture()).0 == n + 6), "{:?}", stream.codec);
     }
 }
 
@@ -107,7 +129,7 @@ fn a_size_may_change_with_any_key_frame() {
         let mut encoded = Vec::new();
         encoder.encode(&picture.i420(), n as i64, true, &mut encoded).expect("frame");
         decoder.decode(&encoded[0].data, n as i64, &mut pictures).expect("whole");
-        let seen = pictures.last().expect("a picture at once");
+        let seen = pictures.last().expect("a picture at once").picture();
         assert_eq!((seen.width, seen.height, seen.pts), (width, height, n as i64));
         assert!(seen.y.iter().zip(&picture.y).all(|(a, b)| a.abs_diff(*b) < 4), "grey stays grey");
     }
@@ -124,7 +146,8 @@ fn the_highest_spatial_layer_of_a_superframe_is_taken() {
     superframe.push(0xd9);
     let (mut decoder, mut pictures) = (VideoDecoder::new(VideoCodec::Vp9).expect("decoder"), Vec::new());
     decoder.decode(&superframe, 5, &mut pictures).expect("whole");
-    assert_eq!((pictures.len(), recognised(&pictures[0]).0, pictures[0].pts), (1, 6, 5));
+    let highest = pictures[0].picture();
+    assert_eq!((pictures.len(), recognised(&highest).0, highest.pts), (1, 6, 5));
 }
 
 #[test]

@@ -90,7 +90,7 @@ impl Room {
             }
             let mut pictures = Vec::new();
             self.decoder.decode(&composed.data, frame.at.0, &mut pictures).expect("it can be decoded");
-            self.shown.push((frame.at, composed.key, pictures.pop().expect("no delay")));
+            self.shown.push((frame.at, composed.key, pictures.pop().expect("no delay").picture()));
         }
     }
 

@@ -76,7 +76,7 @@ fn decoded(units: &[Bytes]) -> Vec<Picture> {
     let mut out = Vec::new();
     units.iter().for_each(|unit| decoder.decode(unit, 0, &mut out).expect("a picture"));
     decoder.finish(&mut out).expect("the end");
-    out
+    out.iter().map(Decoded::picture).collect()
 }
 
 #[test]
