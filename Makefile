@@ -60,7 +60,7 @@ bench-controller: setup-test tools ## Measure the controller with 10,000 Recordi
 
 bench-composite: setup-bench build ## Measure what composing costs beside FFmpeg and GStreamer (30 min)
 	@cargo build --release --workspace --example receive
-	@scripts/tools.sh livekit load floor
+	@scripts/tools.sh livekit load
 	@scripts/bench-composite.py
 
 crds: setup-build ## Write crds/recordings.yaml again from the types

@@ -3,7 +3,7 @@
 
 Usage: scripts/bench-composite.py [REPETITIONS [SECONDS]]      5 repetitions of 10 s take some 30 minutes
 
-ours       our recorder in mode Composite, less `floor`: a program that receives and decrypts the same and does nothing else
+ours       our recorder in mode Composite, less the same recorder that receives the room and drops everything (recorder/examples/receive.rs)
 bare       FFmpeg decodes every camera and every voice to nothing, and encodes the finished canvas and sound: what no composer can do without
 graph      FFmpeg doing the whole in one filter graph: fps, scale, xstack, x264 with the same settings; amix, AAC
 gstreamer  GStreamer's compositor between avdec_h264 and x264enc with the same settings; audiomixer, AAC
@@ -165,8 +165,8 @@ def measure(room, turns, seconds):
     cameras = package(room, seconds)
     raw, sound = finished(cameras)
     for _ in range(turns):
-        recorder, floor = received("composite", room, seconds), received("floor", room, seconds)
-        run = {"people": room[0], "camera": f"{room[1]}x{room[2]}@{room[3]}", "recorder": recorder, "floor": floor, "ours": recorder - floor}
+        recorder, receiving = received("composite", room, seconds), received("receiving", room, seconds)
+        run = {"people": room[0], "camera": f"{room[1]}x{room[2]}@{room[3]}", "recorder": recorder, "receiving": receiving, "ours": recorder - receiving}
         run |= {"bare": bare(cameras, raw, sound, seconds), "graph": graph(cameras, seconds), "gstreamer": gstreamer(cameras, seconds)}
         print(json.dumps(run), file=sys.stderr, flush=True)
         yield run

@@ -185,6 +185,8 @@ struct Camera {
     scaler: Scaler,
     /// Of this picture, for this place.
     scaled: Option<Fill>,
+    /// Of the picture before.
+    place: Option<Fill>,
     pixels: Picture,
 }
 
@@ -192,11 +194,15 @@ impl Cameras {
     /// Whose picture changed, and of whom something could not be decoded.
     fn take(&mut self, units: Vec<(TrackKey, SourceUnit)>, at: MediaTime) -> (Vec<TrackKey>, Vec<TrackKey>) {
         let (mut changed, mut undecodable) = (Vec::new(), Vec::new());
-        for (track, unit) in units {
+        for (n, (track, unit)) in units.iter().enumerate() {
+            let (track, is_newest) = (*track, !units[n + 1..].iter().any(|(other, _)| other == track));
             let camera = self.0.entry(track).or_insert_with(|| Camera::new(at));
             let before = camera.size();
-            let noted = match camera.decode(&unit, at) {
+            let noted = match camera.decode(unit, at) {
                 Ok(true) => {
+                    if is_newest {
+                        camera.scale_ahead();
+                    }
                     if unit.key {
                         undecodable.retain(|other| *other != track);
                     }
@@ -221,13 +227,24 @@ impl Cameras {
     /// Who is not shown any more needs no decoder; who is switched off may come back.
     fn retain(&mut self, scene: &Scene<Visual>, at: MediaTime) {
         let shown = |track: &TrackKey| scene.tiles.iter().any(|tile| tile.content == Content::Source(Visual::Camera(*track)));
-        self.0.retain(|track, camera| shown(track) || at.0 - camera.used.0 <= KEPT_90K);
+        self.0.retain(|track, camera| {
+            camera.place.take_if(|_| !shown(track));
+            shown(track) || at.0 - camera.used.0 <= KEPT_90K
+        });
     }
 }
 
 impl Camera {
     fn new(at: MediaTime) -> Self {
-        Self { decoding: Decoding::default(), used: at, picture: None, scaler: Scaler::new(), scaled: None, pixels: Picture::default() }
+        Self {
+            decoding: Decoding::default(),
+            used: at,
+            picture: None,
+            scaler: Scaler::new(),
+            scaled: None,
+            place: None,
+            pixels: Picture::default(),
+        }
     }
 
     fn size(&self) -> Option<(u32, u32)> {
@@ -250,8 +267,14 @@ impl Camera {
         let crop = Crop { x: crop.x, y: crop.y, width: crop.width, height: crop.height };
         self.scaled = None;
         self.scaler.scale(picture.view(), crop, (inner.width, inner.height), &mut self.pixels)?;
-        self.scaled = Some(fill);
+        (self.scaled, self.place) = (Some(fill), Some(fill));
         Ok(())
+    }
+
+    /// For the place of the picture before, while this one is in the processor's caches: once all others are decoded it is not.
+    fn scale_ahead(&mut self) {
+        // What fails here fails, and is told, when the place is painted.
+        let _ = self.place.map(|fill| self.scale(fill));
     }
 
     fn scaled(&mut self, fill: Fill) -> Option<Planes<'_>> {
