@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """What composing a LiveKit room costs, beside FFmpeg and GStreamer doing the same from files: CPU seconds per second of media.
 
-Usage: scripts/bench-composite.py [REPETITIONS [SECONDS]]      5 repetitions of 10 s take some 30 minutes
+Usage: scripts/bench-composite.py [REPETITIONS [SECONDS]]      5 repetitions of 8 s take some 25 minutes
 
 ours       our recorder in mode Composite, less the same recorder that receives the room and drops everything (recorder/examples/receive.rs)
 bare       FFmpeg decodes every camera and every voice to nothing, and encodes the finished canvas and sound: what no composer can do without
-graph      FFmpeg doing the whole in one filter graph: fps, scale, xstack, x264 with the same settings; amix, AAC
-gstreamer  GStreamer's compositor between avdec_h264 and x264enc with the same settings; audiomixer, AAC
+graph      FFmpeg doing the whole in one filter graph: fps, scale, xstack, x264 veryfast without delay at the same rate; amix, AAC
+gstreamer  GStreamer's compositor between avdec_h264 and x264enc with those settings; audiomixer, AAC
 
-Everybody sends, and the peers read, the same file. All take turns, so that a change of the machine's speed meets all of them; what is told are medians, and
+Everybody sends, and the peers read, the same file, as fast as a camera does: a process that sleeps between two pictures finds the caches cold, and
+from a file at full speed FFmpeg takes a tenth to a fifth less. All take turns, so that a change of the machine's speed meets all of them; what is told are medians, and
 the median of the ratios within a turn. Results: target/bench/composite.jsonl. On a machine that others measure on too, BENCH_LOCK names a file to lock.
 """
 
@@ -102,8 +103,9 @@ def tiles(people):
     return [(xs[c], ys[r], xs[c + 1] - xs[c], ys[r + 1] - ys[r]) for r in range(side) for c in range(side)]
 
 
-def inputs_of(cameras):
-    return [word for camera in cameras for word in ("-threads", "1", "-i", camera)]
+def inputs_of(cameras, paced=True):
+    pace = ["-re"] if paced else []
+    return [word for camera in cameras for word in (*pace, "-threads", "1", "-i", camera)]
 
 
 def filter_graph(people):
@@ -125,17 +127,17 @@ def filter_graph(people):
 def finished(cameras):
     """Canvas and sound as they are before they are encoded."""
     raw, sound = FOLDER / "canvas.yuv", FOLDER / "sound.wav"
-    ffmpeg(*inputs_of(cameras), "-filter_complex", filter_graph(len(cameras)), "-map", "[out]", "-f", "rawvideo", raw, "-map", "[sound]", sound)
+    ffmpeg(*inputs_of(cameras, paced=False), "-filter_complex", filter_graph(len(cameras)), "-map", "[out]", "-f", "rawvideo", raw, "-map", "[sound]", sound)
     return raw, sound
 
 
 def bare(cameras, raw, sound, seconds):
     width, height, rate = CANVAS
-    streams = [word for n in range(len(cameras)) for kind in "va" for word in ("-map", f"{n}:{kind}", "-fps_mode", "passthrough", *NOWHERE)]
-    decoding = ffmpeg(*inputs_of(cameras), *streams)
-    picture = ["-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", f"{width}x{height}", "-framerate", str(rate), "-i", raw]
-    encoding = ffmpeg(*picture, "-i", sound, *X264, *AAC, *NOWHERE)
-    return (decoding + encoding) / seconds
+    people = len(cameras)
+    streams = [word for n in range(people) for kind in "va" for word in ("-map", f"{n}:{kind}", "-fps_mode", "passthrough", *NOWHERE)]
+    picture = ["-re", "-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", f"{width}x{height}", "-framerate", str(rate), "-i", raw]
+    encoding = ["-map", f"{people}:v", "-map", f"{people + 1}:a", *X264, *AAC, *NOWHERE]
+    return ffmpeg(*inputs_of(cameras), *picture, "-re", "-i", sound, *streams, *encoding) / seconds
 
 
 def graph(cameras, seconds):
@@ -154,8 +156,8 @@ def gstreamer(cameras, seconds):
     encoder = ["x264enc", "speed-preset=veryfast", "tune=zerolatency", "threads=1", "sliced-threads=false", "bitrate=2000", "key-int-max=180",
                "option-string=scenecut=0", "vbv-buf-capacity=1000"]
     caps = f"video/x-raw,format=I420,width={canvas_width},height={canvas_height},framerate={rate}/1"
-    picture = ["compositor", "name=c", "background=black", *pads, "!", caps, "!", *encoder, "!", "fakesink", "sync=false"]
-    sound = ["audiomixer", "name=m", "!", "audio/x-raw,rate=48000,channels=2", "!", "audioconvert", "!", "avenc_aac", "bitrate=128000", "!", "fakesink", "sync=false"]
+    picture = ["compositor", "name=c", "background=black", *pads, "!", caps, "!", *encoder, "!", "fakesink", "sync=true"]
+    sound = ["audiomixer", "name=m", "!", "audio/x-raw,rate=48000,channels=2", "!", "audioconvert", "!", "avenc_aac", "bitrate=128000", "!", "fakesink", "sync=true"]
     return cpu(["gst-launch-1.0", "-q", *picture, *sound, *inputs]) / seconds
 
 
@@ -174,7 +176,7 @@ def measure(room, turns, seconds):
 
 
 def main():
-    turns, seconds = (int(word) for word in (sys.argv[1:] + ["5", "10"][len(sys.argv) - 1:]))
+    turns, seconds = (int(word) for word in (sys.argv[1:] + ["5", "8"][len(sys.argv) - 1:]))
     runs = []
     # Half an hour of measures is not lost with the last of them.
     FOLDER.parent.mkdir(parents=True, exist_ok=True)

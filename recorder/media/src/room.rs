@@ -284,13 +284,16 @@ impl Session {
         let Some(track) = self.tracks.get_mut(&key).filter(|t| t.published) else { return };
         track.published = false;
         self.manifest.tracks[track.record].close(at);
-        let playlist = track.playlist;
+        let (playlist, participant, source) = (track.playlist, track.participant, track.source);
         match playlist.and_then(|p| self.lanes.get_mut(&p)) {
             Some(lane) => lane.events.push_back((at, LaneEvent::Unpublished(key))),
             None => drop(self.tracks.remove(&key)),
         }
         if let Some(playlist) = playlist.filter(|_| self.config.mode == Mode::Individual) {
             self.hand_over(at, key, playlist);
+        }
+        if source == Source::ScreenShare {
+            self.foresee_without(&[(participant, true)]);
         }
         self.update_idle(now);
     }

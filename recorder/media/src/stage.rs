@@ -68,11 +68,11 @@ pub enum Change {
     Compose(Composition),
 }
 
-/// How it is, or how it will be: with this picture, and without these people.
+/// How it is, or how it will be: with this picture, and without these people (false) and shares (true).
 #[derive(Clone, Copy, Debug)]
 pub struct Outlook<'a> {
     pub composition: &'a Composition,
-    pub gone: &'a BTreeSet<ParticipantKey>,
+    pub gone: &'a BTreeSet<(ParticipantKey, bool)>,
 }
 
 /// An entry of the roster: a person, or a person's screen share.
@@ -392,7 +392,7 @@ impl<U> Stage<U> {
 
     /// Of everybody in the roster.
     fn places(&self, Outlook { composition, gone }: Outlook<'_>) -> Vec<Option<Place>> {
-        let is_here = |figure: &&Figure| !gone.contains(&figure.participant);
+        let is_here = |figure: &&Figure| !gone.contains(&(figure.participant, figure.screen));
         let here: Vec<Entry<'_>> =
             self.roster.iter().filter(is_here).map(|figure| Entry { uid: &figure.uid, screen: figure.screen }).collect();
         let mut taken = places(&here, &composition.layout, composition.canvas).into_iter();

@@ -39,17 +39,27 @@ impl Session {
         self.lanes.values_mut().for_each(|lane| lane.events.push_back((at, LaneEvent::Compose(composition.clone()))));
     }
 
-    /// Somebody's place is free.
+    /// Somebody left: their place is free, and their share's.
     pub(crate) fn make_room(&mut self, at: MediaTime, who: ParticipantKey) {
-        let Mode::Composite(composition) = &self.config.mode else { return };
-        let (composition, gone) = (composition.clone(), self.gone());
-        let before = gone.iter().copied().filter(|key| *key != who).collect();
-        self.foresee(Outlook { composition: &composition, gone: &before }, Outlook { composition: &composition, gone: &gone });
-        self.lanes.values_mut().for_each(|lane| lane.events.push_back((at, LaneEvent::Left(who))));
+        self.foresee_without(&[(who, false), (who, true)]);
+        if matches!(self.config.mode, Mode::Composite(_)) {
+            self.lanes.values_mut().for_each(|lane| lane.events.push_back((at, LaneEvent::Left(who))));
+        }
     }
 
-    fn gone(&self) -> BTreeSet<ParticipantKey> {
-        self.people.iter().filter(|(_, person)| !person.present).map(|(key, _)| *key).collect()
+    /// Who moves up now that these are gone, people (false) or shares (true).
+    pub(crate) fn foresee_without(&mut self, gone_now: &[(ParticipantKey, bool)]) {
+        let Mode::Composite(composition) = &self.config.mode else { return };
+        let (composition, gone) = (composition.clone(), self.gone());
+        let before = gone.iter().copied().filter(|whose| !gone_now.contains(whose)).collect();
+        self.foresee(Outlook { composition: &composition, gone: &before }, Outlook { composition: &composition, gone: &gone });
+    }
+
+    fn gone(&self) -> BTreeSet<(ParticipantKey, bool)> {
+        let shares = self.tracks.values().filter(|track| track.published && track.source == Source::ScreenShare);
+        let sharing: BTreeSet<ParticipantKey> = shares.map(|track| track.participant).collect();
+        let people = self.people.iter().filter(|(_, person)| !person.present).map(|(key, _)| (*key, false));
+        people.chain(self.people.keys().filter(|key| !sharing.contains(key)).map(|key| (*key, true))).collect()
     }
 
     fn foresee(&mut self, before: Outlook<'_>, after: Outlook<'_>) {

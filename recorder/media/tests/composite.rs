@@ -230,6 +230,28 @@ fn whoever_moves_up_is_asked_for_a_key_frame_when_somebody_leaves() {
 }
 
 #[test]
+fn whoever_moves_up_is_asked_for_a_key_frame_when_a_share_ends() {
+    let mut world = world();
+    let ann = join(&mut world, 1, "ann", 0);
+    let share = Publisher { source: Source::ScreenShare, ..Publisher::camera(15, world.room.now) };
+    world.room.publish(&share, ann, Codec::H264);
+    world.add(share);
+    join(&mut world, 2, "bob", 0);
+    let region = |x| {
+        let rect = layout::Rect { x, y: 0, width: 640, height: 360 };
+        layout::Region { uid: None, rect, fit: layout::Fit::Crop, opacity_percent: 100, z_order: 0 }
+    };
+    world.room.input(Input::Order(Order::Compose(composition(Layout::Custom(vec![region(0), region(640)])))));
+    world.publishers.get_mut(&20).expect("bob's camera").key_every = u32::MAX;
+    world.run_ms(8_000);
+    world.stop_sending(15);
+    world.room.input(Input::Unpublished { track: TrackKey(15) });
+    world.run_ms(5_000);
+    assert_eq!(scenes(&world, &[7.8, 8.5]), [vec![shows(10), shows(15)], vec![shows(10), shows(20)]]);
+    stop(&mut world);
+}
+
+#[test]
 fn the_first_frame_is_the_first_tick_behind_the_first_key_frame() {
     let mut world = world();
     join(&mut world, 1, "ann", 0);
