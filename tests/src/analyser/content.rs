@@ -34,6 +34,10 @@ const HOP_SECONDS: f64 = HOP as f64 / SAMPLE_RATE as f64;
 const BEEP_WAKES: f64 = BEEP_LEVEL / 4.0;
 /// A beep lasts 100 ms; shorter bursts are clicks of a codec.
 const MIN_BEEP_SECONDS: f64 = 0.05;
+/// Shorter, and where the voice begins: its beginning was not received, so it says nothing of when it was.
+const WHOLE_BEEP_MS: f64 = 95.0;
+/// The voice's beginning is known to a window of the tone.
+const BEGINNING_SECONDS: f64 = 0.03;
 /// A beep belongs to the second of media time that is nearest in the picture; further apart it belongs to none.
 const MAX_ASSOCIATION_SECONDS: f64 = 0.5;
 /// When the frame of a full second was lost, a neighbour this near stands in.
@@ -413,7 +417,10 @@ pub fn av_offset(video: &VideoReport, audio: &AudioReport, participant: u8, fps:
     let seconds = range.map_or(0..0, |(a, b)| a / fps..b / fps + 2);
     let shown: Vec<(u32, f64)> = seconds.filter_map(|k| Some((k, video.shown_at(&shown, k, fps)?))).collect();
     let mut out = Offsets::default();
-    for beep in audio.voices.get(&participant).into_iter().flat_map(|v| &v.beeps) {
+    let voice = audio.voices.get(&participant);
+    let begins = voice.and_then(|v| v.heard).map_or(f64::NEG_INFINITY, |heard| heard.start);
+    let is_whole = |beep: &&Beep| beep.duration_ms >= WHOLE_BEEP_MS || beep.at > begins + BEGINNING_SECONDS;
+    for beep in voice.into_iter().flat_map(|v| &v.beeps).filter(is_whole) {
         let near = shown.iter().min_by(|a, b| (a.1 - beep.at).abs().total_cmp(&(b.1 - beep.at).abs()));
         match near.filter(|n| (n.1 - beep.at).abs() <= MAX_ASSOCIATION_SECONDS) {
             Some((k, at)) => out.each.push((*k, (at - beep.at) * 1000.0)),

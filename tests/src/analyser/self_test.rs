@@ -34,13 +34,15 @@ struct Stimulus {
     size: (usize, usize),
     numbers: Vec<u32>,
     audio_shift_ms: i64,
+    /// What was sent so early was not received.
+    unheard_ms: i64,
     /// Parts per million by which the sound is slow.
     drift_ppm: f64,
 }
 
 impl Default for Stimulus {
     fn default() -> Self {
-        Self { size: (640, 360), numbers: (0..FPS * SECONDS).collect(), audio_shift_ms: 0, drift_ppm: 0.0 }
+        Self { size: (640, 360), numbers: (0..FPS * SECONDS).collect(), audio_shift_ms: 0, unheard_ms: 0, drift_ppm: 0.0 }
     }
 }
 
@@ -57,10 +59,11 @@ impl Stimulus {
         }
         drop(out);
         let shift = self.audio_shift_ms * i64::from(SAMPLE_RATE) / 1000;
+        let unheard = self.unheard_ms * i64::from(SAMPLE_RATE) / 1000;
         let sound: Vec<u8> = (0..i64::from(SAMPLE_RATE * SECONDS))
             .flat_map(|i| {
                 let source = ((i as f64) * (1.0 - self.drift_ppm / 1e6)) as i64 - shift;
-                u64::try_from(source).map_or(0, |s| sample(ID, s)).to_le_bytes()
+                u64::try_from(source).ok().filter(|_| source >= unheard).map_or(0, |s| sample(ID, s)).to_le_bytes()
             })
             .collect();
         std::fs::write(&pcm, sound).unwrap();
@@ -146,6 +149,16 @@ fn measure(list: &Playlist) -> (content::VideoReport, content::AudioReport, cont
     let (video, audio) = (content::video(list).unwrap(), content::audio(list, &[ID]).unwrap());
     let offsets = content::av_offset(&video, &audio, ID, FPS);
     (video, audio, offsets)
+}
+
+/// 40 ms of the first beep are missing: that is no offset of 40 ms.
+#[test]
+fn a_beep_whose_beginning_was_not_received_is_no_offset() {
+    let folder = Folder::new("unheard");
+    let (_, audio, offsets) = measure(&Stimulus { unheard_ms: 40, ..Stimulus::default() }.record(&folder.0));
+    assert!(audio.voices[&ID].beeps[0].duration_ms < 65.0, "{:?}", audio.voices[&ID].beeps);
+    assert_eq!(offsets.each.iter().map(|(k, _)| *k).collect::<Vec<_>>(), (1..12).collect::<Vec<_>>());
+    assert!(offsets.max < content::EXACT_AV_OFFSET_MS, "{offsets:?}");
 }
 
 #[test]
