@@ -193,8 +193,7 @@ fn copy(source: &View<'_>, crop: Crop, out: &mut Picture) {
 /// no size is special, takes 0.35.
 fn halve(source: &View<'_>, crop: Crop, out: &mut Picture) {
     for (index, plane) in [&mut out.y, &mut out.u, &mut out.v].into_iter().enumerate() {
-        let width = crop.width as usize / 2 >> u32::from(index > 0);
-        let height = crop.height as usize / 2 >> u32::from(index > 0);
+        let [width, height] = [crop.width, crop.height].map(|side| (side >> (1 + u32::from(index > 0))) as usize);
         plane.resize(width * height, 0);
         let mut rows = part(source, index, crop);
         for to in plane.chunks_exact_mut(width) {
