@@ -74,9 +74,8 @@ impl Taken {
                 }
             }
             Input::Published { track, .. } => {
-                if orders.try_send(ConnectOrder::Subscribe { track, wanted: true }).is_err() {
-                    tracing::error!(track = track.0, "not subscribed: the connector has no time");
-                }
+                let subscribed = orders.try_send(ConnectOrder::Subscribe { track, wanted: true });
+                subscribed.unwrap_or_else(|_| tracing::error!(track = track.0, "not subscribed: the connector has no time"));
             }
             Input::Packet { packet, .. } => {
                 self.packets += 1;
