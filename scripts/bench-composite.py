@@ -8,8 +8,8 @@ bare       FFmpeg decodes every camera and every voice to nothing, and encodes t
 graph      FFmpeg doing the whole in one filter graph: fps, scale, xstack, x264 veryfast without delay at the same rate; amix, AAC
 gstreamer  GStreamer's compositor between avdec_h264 and x264enc with those settings; audiomixer, AAC
 
-Everybody sends, and the peers read, the same file, as fast as a camera does: a process that sleeps between two pictures finds the caches cold, and
-from a file at full speed FFmpeg takes a tenth to a fifth less. All take turns, so that a change of the machine's speed meets all of them; what is told are medians, and
+Everybody sends, and the peers read, the same file, as fast as a camera does: from a file at full speed FFmpeg
+takes a tenth to a fifth less. Fed so, `bare` has costs of its own (pacing, reading the raw canvas): below it is no wonder. All take turns, so that a change of the machine's speed meets all of them; what is told are medians, and
 the median of the ratios within a turn. Results: target/bench/composite.jsonl. On a machine that others measure on too, BENCH_LOCK names a file to lock.
 """
 
